@@ -1,0 +1,64 @@
+"""A backup storage in memory that keeps the contract of `BackupStoragePort`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
+from tfwatch.model import Backup, StoredObject
+
+_CHUNK = 64 * 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeStorage:
+    """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store`."""
+
+    bucket: str = "backups"
+    objects: dict[str, bytes] = field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[ServiceFailure] = field(default_factory=list)
+    abandoned: int = 0
+    closed: bool = False
+
+    def store(self, backup: Backup) -> StoredObject:
+        if self.failures:
+            raise self.failures.pop(0)
+        package = backup.package
+        existed = self._sha256(backup.key) == package.sha256
+        if not existed:
+            content = self._read(backup)
+            if hashlib.sha256(content).hexdigest() != package.sha256:
+                raise ContentChanged
+            self.objects[backup.key] = content
+            words = {"sha256": package.sha256, "trace-id": package.trace_id, "order-id": backup.order_id}
+            self.metadata[backup.key] = words
+        return StoredObject(bucket=self.bucket, key=backup.key, bytes=package.bytes, existed=existed)
+
+    def presign(self, key: str, *, expires_seconds: int) -> str:
+        return f"https://storage.invalid/{self.bucket}/{key}?expires={expires_seconds}"
+
+    def abort_abandoned(self, *, older_than_seconds: float) -> int:
+        aborted, self.abandoned = self.abandoned, 0
+        return aborted
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _sha256(self, key: str) -> str | None:
+        content = self.objects.get(key)
+        return None if content is None else hashlib.sha256(content).hexdigest()
+
+    def _read(self, backup: Backup) -> bytes:
+        content = b""
+        with backup.open_zip() as zip_file:
+            while len(content) < backup.package.bytes:
+                if backup.stopping():
+                    raise Stopping
+                chunk = zip_file.read(min(_CHUNK, backup.package.bytes - len(content)))
+                if not chunk:
+                    raise ContentChanged
+                content += chunk
+                backup.progress(len(content))
+        return content

@@ -1,0 +1,241 @@
+"""Reading what a transcription service answers: pure, no I/O.
+
+Every reply becomes a receipt, a report, or one of the errors of `tfwatch.errors`. A reply is a stranger's text:
+what is passed on is bounded, free of control characters, and free of our secrets should the service echo them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
+from tfwatch.model import OrderId, Receipt, StatusReport, Verdict
+
+VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
+    dict.fromkeys(("queued", "received", "submitted", "accepted", "processing", "in_progress"), Verdict.PENDING)
+    | dict.fromkeys(("delivered", "completed", "complete", "done", "transcribed"), Verdict.COMPLETED)
+    | dict.fromkeys(("rejected", "refused", "failed", "cancelled", "canceled"), Verdict.REFUSED)
+)
+"""What a service's status word means. A word that isn't here is pending."""
+
+_THIS_PACKAGE_NEVER: Final = frozenset({400, 409, 410, 413, 415, 422})
+_TRY_LATER: Final = frozenset({408, 425, 429})
+_NOBODY_NOW: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        401: "check integrations.gotranscript.api_key: the service does not know it",
+        402: "add funds to the account at the service",
+        403: "ask the service whether this API key may deliver",
+        404: "check integrations.gotranscript.base_url and profile: the service has no such address",
+        405: "check integrations.gotranscript.base_url and profile: the service takes no deliveries there",
+    }
+)
+_LONGEST_WORDS: Final = 500
+_LONGEST_ID: Final = 255
+_LONGEST_RETRY_AFTER: Final = 86_400.0
+_DEEPEST_WORDS: Final = 4
+_QUERY: Final = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One HTTP answer, as far as it could be read.
+
+    `headers`: lower-case names. `body`: decoded octets, perhaps cut short. `at`: when it came. `secrets`: strings
+    that must not leave in any message.
+    """
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    at: datetime
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.code < 300
+
+
+def read_receipt(reply: Reply) -> Receipt:
+    """The order a `POST /deliveries` opened. Raises `refusal(reply)`, or `OutcomeUnknown` for a 2xx without an id."""
+    if not reply.success:
+        raise refusal(reply)
+    answer = document(reply)
+    order_id = find_id(answer, "id", "delivery_id", "reference")
+    if order_id is None:
+        raise without_receipt(reply)
+    word = words_of(answer.get("status"), reply)
+    return Receipt(
+        order_id=order_id, verdict=verdict(word), word=word, message=_message(answer, reply), code=reply.code
+    )
+
+
+def read_status(reply: Reply) -> StatusReport:
+    """What the service says of an order. Raises `ServiceError`, or `TransientError` for anything that is no verdict."""
+    if not reply.success:
+        failure = refusal(reply)
+        if reply.code == 404 or not isinstance(failure, ServiceError | TransientError):
+            raise TransientError(failure.message, code=reply.code)
+        raise failure
+    answer = document(reply)
+    if not answer:
+        raise TransientError("the service answered with something that is not a status", code=reply.code)
+    word = words_of(answer.get("status"), reply)
+    return StatusReport(verdict=verdict(word), word=word, message=_message(answer, reply), code=reply.code)
+
+
+def read_lookup(reply: Reply, *, client_reference: str, known_order: Callable[[str], bool]) -> Receipt | None:
+    """The order a lookup by client reference found, or None when there is none.
+
+    Orders the log knows already belong to earlier deliveries, and items that name another client reference to other
+    packages: both are passed over. Raises `refusal(reply)`, or `TransientError` when the list can't be read.
+    """
+    if not reply.success:
+        raise refusal(reply)
+    items = document(reply).get("items")
+    if not isinstance(items, list):
+        raise TransientError("the service answered a lookup with something that is not a list", code=reply.code)
+    for item in items:
+        if not isinstance(item, dict) or item.get("client_reference") not in (None, client_reference):
+            continue
+        order_id = find_id(item, "id", "delivery_id", "reference")
+        if order_id is not None and not known_order(order_id):
+            word = words_of(item.get("status"), reply)
+            return Receipt(
+                order_id=order_id, verdict=verdict(word), word=word, message=_message(item, reply), code=reply.code
+            )
+    return None
+
+
+def refusal(reply: Reply) -> ServiceFailure:
+    """The error a reply that isn't 2xx stands for, by its status."""
+    said, code = words(reply), reply.code
+    asked = retry_after(reply)
+    conflict_may_pass = code == 409 and ("retry-after" in reply.headers or b"idempoten" in reply.body.lower())
+    if code in _TRY_LATER or code >= 500 or conflict_may_pass:
+        return TransientError(said, code=code, retry_after=asked)
+    if code in _THIS_PACKAGE_NEVER:
+        return PermanentError(said, code=code)
+    if code < 400:
+        return ServiceError(said, code=code, hint=_moved(reply))
+    hint = _NOBODY_NOW.get(code, f"ask the service what its answer {code} means")
+    return ServiceError(said, code=code, hint=hint)
+
+
+def without_receipt(reply: Reply) -> OutcomeUnknown:
+    """The error for a success that names no order."""
+    return OutcomeUnknown(
+        f"the service answered {reply.code}, but without an order id that can be read: it may have this package",
+        code=reply.code,
+        hint="ask the service whether it has this package",
+    )
+
+
+def verdict(word: str) -> Verdict:
+    """A status word in three words; a missing or unknown one is pending."""
+    return VERDICTS.get(word.casefold(), Verdict.PENDING)
+
+
+def document(reply: Reply) -> Mapping[str, Any]:
+    """The reply's JSON object; empty when the body is anything else."""
+    try:
+        found = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def find_id(answer: Mapping[str, Any], *keys: str) -> OrderId | None:
+    """The first key that holds a usable id: a whole number, or one line of printable text."""
+    for key in keys:
+        value = answer.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str):
+            text = value.strip()
+            if text and text.isprintable() and len(text) <= _LONGEST_ID:
+                return OrderId(text)
+    return None
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds the service asks us to wait (RFC 9110 §10.2.3: seconds or a date), at most a day; None: it doesn't."""
+    value = reply.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        return min(float(value[:10]), _LONGEST_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - reply.at).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
+
+
+def words(reply: Reply) -> str:
+    """The service's own words about a failure, else the name of its status. Never empty."""
+    answer = document(reply)
+    for key in ("detail", "message", "error", "title"):
+        if said := words_of(answer.get(key), reply):
+            return said
+    plain = reply.headers.get("content-type", "").startswith("text/plain")
+    said = words_of(reply.body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace"), reply) if plain else ""
+    return said or _status_line(reply.code)
+
+
+def words_of(value: object, reply: Reply) -> str:
+    """Any JSON value as one line for people: at most 500 characters, nothing secret, nothing that moves a cursor."""
+    text = _flatten(value, _DEEPEST_WORDS)
+    for secret in reply.secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    text = _QUERY.sub(r"\1?***", text)
+    visible = "".join(" " if unicodedata.category(char).startswith("C") else char for char in text)
+    return " ".join(visible.split())[:_LONGEST_WORDS]
+
+
+def _message(answer: Mapping[str, Any], reply: Reply) -> str:
+    return words_of(answer.get("message"), reply)
+
+
+def _flatten(value: object, depth: int) -> str:
+    """The words inside a JSON value. Services nest them: {"error": {"message": …}}, {"detail": [{"msg": …}]}."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not depth:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_flatten(item, depth - 1) for item in value[:10])))
+    if isinstance(value, dict):
+        for key in ("message", "detail", "msg", "description", "title", "code"):
+            if said := _flatten(value.get(key), depth - 1):
+                return said
+    return ""
+
+
+def _status_line(code: int) -> str:
+    try:
+        return f"HTTP {code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"HTTP {code}"
+
+
+def _moved(reply: Reply) -> str:
+    try:
+        host = urlsplit(reply.headers.get("location", "")).hostname
+    except ValueError:
+        host = None
+    to = f" to {words_of(host, reply)}" if host else ""
+    return f"the service points elsewhere{to}: check integrations.gotranscript.base_url"

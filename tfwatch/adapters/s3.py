@@ -1,0 +1,307 @@
+"""Backups in an S3 bucket, Amazon's or compatible: stored once, read back before anyone is told."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from urllib.parse import quote
+
+import backoff
+
+from tfwatch.adapters.s3_body import Body, stretches
+from tfwatch.adapters.s3_client import S3Settings, make_client
+from tfwatch.adapters.s3_errors import translated
+from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
+from tfwatch.model import Backup, StoredObject
+from tfwatch.ports import BackupStoragePort
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
+
+_T = TypeVar("_T")
+
+_MIB: Final = 1024 * 1024
+_MAX_PARTS: Final = 10_000
+_CHUNK: Final = _MIB
+_TRIES: Final = 4
+_LONGEST_PAUSE: Final = 1.0
+_MAX_ABORTS: Final = 10_000
+_MAX_METADATA: Final = 512
+
+
+def connect(settings: S3Settings) -> BackupStoragePort:
+    """A storage for these settings. Makes no request."""
+    return _S3Storage(settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proof:
+    """What the server must show for the bytes that were sent: any of `checksums`, or `etag` if it has none."""
+
+    checksums: frozenset[str]
+    etag: str
+
+
+class _S3Storage:
+    def __init__(self, settings: S3Settings) -> None:
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix
+        self._part_bytes = settings.part_size_mib * _MIB
+        self._secrets = tuple(secret for secret in (settings.secret_key, settings.access_key) if secret)
+        self._client = make_client(settings)
+
+    def store(self, backup: Backup) -> StoredObject:
+        existed = self._is_there(backup)
+        if not existed:
+            proof = self._put(backup) if backup.package.bytes <= self._part_bytes else self._put_parts(backup)
+            self._read_back(backup, proof)
+        return StoredObject(bucket=self._bucket, key=backup.key, bytes=backup.package.bytes, existed=existed)
+
+    def presign(self, key: str, *, expires_seconds: int) -> str:
+        with translated(self._secrets):
+            return self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=expires_seconds
+            )
+
+    def abort_abandoned(self, *, older_than_seconds: float) -> int:
+        return self._abort_uploads(self._prefix, before=datetime.now(UTC) - timedelta(seconds=older_than_seconds))
+
+    def close(self) -> None:
+        self._client.close()
+
+    # --- is it there, and is it whole? ------------------------------------------------------------------------------
+
+    def _is_there(self, backup: Backup) -> bool:
+        try:
+            head = self._head(backup)
+        except ServiceError as refused:
+            # Amazon answers 403 for an object that isn't there when the key may not list: the put will tell.
+            if refused.code in (403, 404):
+                return False
+            raise
+        package = backup.package
+        same = head["ContentLength"] == package.bytes and head["Metadata"].get("sha256") == package.sha256
+        return same and self._is_whole(backup, head, proof=None)
+
+    def _read_back(self, backup: Backup, proof: _Proof) -> None:
+        head = self._head(backup)
+        if head["ContentLength"] != backup.package.bytes:
+            message = f"S3: {backup.key!a} has {head['ContentLength']} bytes there, {backup.package.bytes} here"
+            raise TransientError(message)
+        if not self._is_whole(backup, head, proof):
+            raise TransientError(f"S3: {backup.key!a} does not read back as it was sent")
+
+    def _is_whole(self, backup: Backup, head: HeadObjectOutputTypeDef, proof: _Proof | None) -> bool:
+        """By the server's own checksum where it has one, by its MD5 else, by reading the object where neither fits."""
+        checksum = head.get("ChecksumSHA256")
+        if checksum == _base64(bytes.fromhex(backup.package.sha256)):
+            return True
+        if proof is not None and (checksum in proof.checksums if checksum else head["ETag"].strip('"') == proof.etag):
+            return True
+        return self._call(backup, lambda: self._digest_there(backup)) == backup.package.sha256
+
+    def _head(self, backup: Backup) -> HeadObjectOutputTypeDef:
+        return self._call(
+            backup,
+            lambda: self._client.head_object(Bucket=self._bucket, Key=backup.key, ChecksumMode="ENABLED"),
+        )
+
+    def _digest_there(self, backup: Backup) -> str:
+        digest = hashlib.sha256()
+        with closing(self._client.get_object(Bucket=self._bucket, Key=backup.key)["Body"]) as body:
+            for chunk in body.iter_chunks(_CHUNK):
+                if backup.stopping():
+                    raise Stopping
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    def _put(self, backup: Backup) -> _Proof:
+        package = backup.package
+        checksum = _base64(bytes.fromhex(package.sha256))
+        with backup.open_zip() as zip_file:
+            body = _body(backup, zip_file, 0, package.bytes, hashlib.sha256())
+            try:
+                self._call(
+                    backup,
+                    lambda: self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=backup.key,
+                        Body=_rewound(body),
+                        ChecksumSHA256=checksum,
+                        Metadata=_metadata(backup),
+                    ),
+                )
+            except TransientError:
+                # A server that compares checksums refuses changed bytes, and would refuse them for ever.
+                if body.sent_whole and body.sha256.hexdigest() != package.sha256:
+                    raise ContentChanged from None
+                raise
+        if body.sha256.hexdigest() != package.sha256:
+            self._call(backup, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
+            raise ContentChanged
+        return _Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
+
+    # --- many parts -------------------------------------------------------------------------------------------------
+
+    def _put_parts(self, backup: Backup) -> _Proof:
+        self._abort_leftovers(backup)
+        upload = self._call(
+            backup,
+            lambda: self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=backup.key, ChecksumAlgorithm="SHA256", Metadata=_metadata(backup)
+            ),
+        )["UploadId"]
+        try:
+            return self._send_and_complete(backup, upload)
+        except BaseException:
+            self._abort_quietly(backup.key, upload)
+            raise
+
+    def _send_and_complete(self, backup: Backup, upload: str) -> _Proof:
+        package = backup.package
+        parts: list[CompletedPartTypeDef] = []
+        digests, md5s = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        whole = hashlib.sha256()
+        with backup.open_zip() as zip_file:
+            for number, (start, size) in enumerate(stretches(package.bytes, self._part_size(package.bytes)), start=1):
+                body = _body(backup, zip_file, start, size, whole)
+                digest = body.digest()
+                parts.append(self._send_part(backup, upload, number, body, digest))
+                whole = body.sha256
+                digests.update(digest)
+                md5s.update(body.md5.digest())
+        if whole.hexdigest() != package.sha256:
+            raise ContentChanged
+        self._call(
+            backup,
+            lambda: self._client.complete_multipart_upload(
+                Bucket=self._bucket, Key=backup.key, UploadId=upload, MultipartUpload={"Parts": parts}
+            ),
+        )
+        composite = _base64(digests.digest())
+        # Amazon, MinIO and SeaweedFS name the number of parts in a composite checksum; moto leaves it out.
+        checksums = frozenset({composite, f"{composite}-{len(parts)}"})
+        return _Proof(checksums=checksums, etag=f"{md5s.hexdigest()}-{len(parts)}")
+
+    def _send_part(self, backup: Backup, upload: str, number: int, body: Body, digest: bytes) -> CompletedPartTypeDef:
+        checksum = _base64(digest)
+        try:
+            answer = self._call(
+                backup,
+                lambda: self._client.upload_part(
+                    Bucket=self._bucket,
+                    Key=backup.key,
+                    UploadId=upload,
+                    PartNumber=number,
+                    Body=_rewound(body),
+                    ChecksumSHA256=checksum,
+                ),
+            )
+        except TransientError:
+            if body.sent_whole and body.digest() != digest:
+                raise ContentChanged from None
+            raise
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+    def _part_size(self, size: int) -> int:
+        """Bytes a part, in whole MiB: the configured size unless that made more parts than S3 takes."""
+        least = -(-size // _MAX_PARTS)
+        return max(self._part_bytes, -(-least // _MIB) * _MIB)
+
+    def _abort_leftovers(self, backup: Backup) -> None:
+        """Abort what a crash left of this very key: MinIO lists unfinished uploads only by their whole key.
+
+        A package is at work once at most, so nobody else is uploading it. Not allowed to list: nothing lost.
+        """
+        try:
+            self._abort_uploads(backup.key, before=datetime.max.replace(tzinfo=UTC))
+        except ServiceFailure:
+            return
+
+    def _abort_uploads(self, prefix: str, *, before: datetime) -> int:
+        aborted = 0
+        with translated(self._secrets):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"MaxItems": _MAX_ABORTS}
+            )
+            found = [upload for page in pages for upload in page.get("Uploads", [])]
+        for upload in found:
+            if upload["Initiated"] < before:
+                aborted += self._abort(upload["Key"], upload["UploadId"])
+        return aborted
+
+    def _abort(self, key: str, upload: str) -> bool:
+        """Abort one upload; False when it is gone already."""
+        try:
+            with translated(self._secrets):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except ServiceFailure as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    def _abort_quietly(self, key: str, upload: str) -> None:
+        """Abort after a failure, which matters more than this: what stays is found by `abort_abandoned`."""
+        try:
+            self._abort(key, upload)
+        except ServiceFailure:
+            return
+
+    # --- every request ----------------------------------------------------------------------------------------------
+
+    def _call(self, backup: Backup, request: Callable[[], _T]) -> _T:
+        """Make a request, a few times if need be: seconds only, the minutes are the caller's."""
+
+        @backoff.on_exception(
+            backoff.expo,
+            TransientError,
+            max_tries=_TRIES,
+            factor=0.2,
+            max_value=_LONGEST_PAUSE,
+            jitter=backoff.full_jitter,
+            giveup=lambda error: backup.stopping() or _asks_for_minutes(error),
+            logger=None,
+        )
+        def tried() -> _T:
+            if backup.stopping():
+                raise Stopping
+            with translated(self._secrets):
+                return request()
+
+        return tried()
+
+
+def _asks_for_minutes(error: Exception) -> bool:
+    return isinstance(error, TransientError) and (error.retry_after or 0) > _LONGEST_PAUSE
+
+
+def _body(backup: Backup, zip_file: BinaryIO, start: int, size: int, before: hashlib._Hash) -> Body:
+    return Body(zip_file, start=start, size=size, before=before, stopping=backup.stopping, progress=backup.progress)
+
+
+def _rewound(body: Body) -> Any:
+    """The body at its beginning, for each try anew. Any: boto3 asks for an IO, but needs read, seek and tell."""
+    body.rewind()
+    return body
+
+
+def _metadata(backup: Backup) -> dict[str, str]:
+    words = {"sha256": backup.package.sha256, "trace-id": backup.package.trace_id, "order-id": backup.order_id}
+    return {name: _ascii(word) for name, word in words.items() if word}
+
+
+def _ascii(text: str) -> str:
+    """A header's value: visible ASCII stays, everything else is percent-encoded."""
+    return quote(text, safe="!#$&'()*+,/:;<=>?@[]^_`{|}~", errors="surrogatepass")[:_MAX_METADATA]
+
+
+def _base64(digest: bytes) -> str:
+    return b64encode(digest).decode("ascii")

@@ -1,0 +1,260 @@
+"""From a claimed file to a package that may be sent: who is it, is it sound, was it here before?"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from loguru import logger
+
+from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.progress import Board
+from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.wiring import Policy
+from tfwatch.ledger.index import ContentState, PackageState
+from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
+from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect
+from tfwatch.spool.names import printable
+
+_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A file the daemon has taken out of the outbox: its fixed name, and the name it was dropped under.
+
+    `purpose`: `deliver` it, or only `back up` a copy while deliveries are off. `recovered`: it was found in
+    claimed/. `probe`: it goes first, to see whether a service that was given up works again. `expired`: it has been
+    unfinished for too long and is refused unless it is whole by now.
+    """
+
+    name: str
+    dropped_as: str
+    purpose: Literal["deliver", "back up"] = "deliver"
+    recovered: bool = False
+    probe: bool = False
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A sound package whose turn it is. Its SHA-256 is held until the caller releases it."""
+
+    package: Package
+    where: Whereabouts
+    state: PackageState | None
+    content: ContentState
+    fd: int
+
+
+class Admission:
+    """Reads a claimed file to its end and decides whether it goes on. Runs in a lane."""
+
+    def __init__(
+        self, desk: Desk, waiting: WaitingRoom, board: Board, *, stopping: Callable[[], bool], freed: Callable[[], None]
+    ) -> None:
+        self._desk = desk
+        self._freed = freed
+        self._waiting = waiting
+        self._board = board
+        self._stopping = stopping
+
+    def admit(self, claim: Claim, fd: int, policy: Policy) -> Admitted | None:
+        """None: it was refused, given back, or moved to where an earlier crash had left it short of."""
+        try:
+            inspection = self._inspect(claim, fd, policy)
+        except Unfinished as unfinished:
+            if claim.expired:
+                self._refuse_unsound(claim, fd, "truncated", f"It stayed unfinished for too long: it {unfinished.why}.")
+                return None
+            logger.info("{}: back to outbox/: it {}", printable(claim.name), unfinished.why)
+            self.give_back(claim)
+            return None
+        except Unsound as unsound:
+            self._refuse_unsound(claim, fd, unsound.code, unsound.message)
+            return None
+        return self._recognise(claim, fd, inspection)
+
+    def recover(self, claim: Claim) -> bool:
+        """At start: what lies in claimed/ is told by its content, never by its name.
+
+        One that was never attempted goes back to the outbox; an interrupted move is finished. True: it may have been
+        sent, and waits here until its outcome is known.
+        """
+        fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
+        try:
+            sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+        finally:
+            os.close(fd)
+        state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
+        if state is None:
+            self.give_back(claim, seconds=0.0)
+            return False
+        where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
+        return self._recover(claim, state, where) is not None
+
+    def give_back(self, claim: Claim, *, seconds: float = _AGAIN_SECONDS) -> None:
+        """Put an unattempted file back into the outbox: nothing happened to it, so nothing is logged."""
+        name = claim.name
+        try:
+            self._desk.move(Stage.CLAIMED, name, Stage.OUTBOX)
+        except FileExistsError:
+            name = self._desk.folders.free_name(name, leaving=Stage.CLAIMED, taken=self._desk.in_work.__contains__)
+            self._desk.move(Stage.CLAIMED, claim.name, Stage.OUTBOX, name)
+        self._waiting.put(name, self._desk.folders.look(Stage.OUTBOX, name), seconds)
+
+    # --- sound? ----------------------------------------------------------------------------------------------------
+
+    def _inspect(self, claim: Claim, fd: int, policy: Policy) -> Inspection:
+        size = os.fstat(fd).st_size
+        with self._board.working(claim.name, "inspecting", size) as progress:
+            return inspect(
+                fd, policy.limits, verify=policy.verify, stopping=self._stopping, progress=progress
+            )  # fmt: skip
+
+    def _refuse_unsound(self, claim: Claim, fd: int, flaw: str, message: str) -> None:
+        sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+        package = self._package(claim, sha256, os.fstat(fd).st_size, None)
+        if not self._desk.in_work.take(sha256):
+            self._wait_behind(claim, sha256)
+            return
+        try:
+            where = self._where(claim, package, self._desk.index.package(sha256, claim.name))
+            if where is not None:
+                self.refuse(claim, package, where, flaw=flaw, message=message)
+        finally:
+            self.release(sha256)
+
+    def refuse(self, claim: Claim, package: Package, where: Whereabouts, *, flaw: str, message: str) -> None:
+        """Into rejected/, for a reason found here: nothing was sent."""
+        reason = (
+            f"{printable(package.name)} was refused and not sent.\n\n"
+            f"Why: {message}\n"
+            f"What to do: {_ADVICE.get(flaw, _ADVICE['corrupt'])}\n"
+        )
+        detail = write_detail(message, by="intake", flaw=flaw, dropped=claim.dropped_as)
+        self._desk.settle(package, Event.REFUSED, where, detail=detail, reason=reason)
+
+    # --- known? ----------------------------------------------------------------------------------------------------
+
+    def _recognise(self, claim: Claim, fd: int, inspection: Inspection) -> Admitted | None:
+        sha256 = inspection.sha256
+        if not self._desk.in_work.take(sha256):
+            self._wait_behind(claim, sha256)
+            return None
+        keep = False
+        try:
+            state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
+            package = self._package(claim, sha256, inspection.bytes, inspection.trace_id, state)
+            where = self._where(claim, package, state)
+            if where is None:
+                return None
+            keep = True
+            return Admitted(
+                package=package, where=where, fd=fd,
+                state=self._desk.index.package(sha256, claim.name), content=self._desk.index.content(sha256),
+            )  # fmt: skip
+        finally:
+            if not keep:
+                self.release(sha256)
+
+    def release(self, sha256: str) -> None:
+        """Let go of a content; its twins may be looked at now."""
+        self._desk.in_work.release(sha256)
+        if self._waiting.free_behind(sha256):
+            self._freed()
+
+    def _wait_behind(self, claim: Claim, sha256: str) -> None:
+        logger.info("{}: waits: the same content is being worked on under another name", printable(claim.name))
+        self.give_back(claim)
+        self._waiting.put_behind(claim.name, self._desk.folders.look(Stage.OUTBOX, claim.name), sha256)
+        if sha256 not in self._desk.in_work and self._waiting.free_behind(sha256):
+            self._freed()
+
+    def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
+        """A package somebody renamed: the log knows its content, and its file is not where the log has it."""
+        for state in self._desk.index.packages_of(sha256):
+            if state.stage is None or state.name in self._desk.in_work:
+                continue
+            if state.stage is not Stage.CLAIMED and self._desk.folders.look(state.stage, state.name) is not None:
+                continue
+            if state.stage is Stage.CLAIMED and self._desk.folders.look(Stage.CLAIMED, state.name) is not None:
+                continue
+            return state
+        return None
+
+    def _where(self, claim: Claim, package: Package, state: PackageState | None) -> Whereabouts | None:
+        """Where the package is; None when all there was to do was to finish an interrupted move."""
+        if state is None:
+            if claim.recovered:
+                self.give_back(claim, seconds=0.0)
+                return None
+            return Whereabouts.of(None, file=Stage.CLAIMED)
+        where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
+        if claim.recovered:
+            where_now = self._recover(claim, state, where)
+            renamed = where_now is not None and state.name != claim.name
+            return self._renamed(package, state, where) if renamed else where_now
+        if state.stage in (Stage.OUTBOX, Stage.CLAIMED):
+            return where if state.name == claim.name else self._renamed(package, state, where)
+        if state.stage is None and state.event is not Event.MOVED:
+            # Pruned long ago: this is a new drop of the same content.
+            return Whereabouts.of(None, file=Stage.CLAIMED)
+        return self._requeued(claim, package, state, where)
+
+    def _recover(self, claim: Claim, state: PackageState, where: Whereabouts) -> Whereabouts | None:
+        """Found in claimed/ at start, or waiting there: finish the move its last fact announced, if any."""
+        if state.stage is Stage.CLAIMED:
+            return where
+        if state.stage in (None, Stage.OUTBOX) or self._desk.folders.look(state.stage, state.name) is not None:
+            self.give_back(claim, seconds=0.0)
+            return None
+        if state.name != claim.name:
+            self._desk.folders.move(Stage.CLAIMED, claim.name, Stage.CLAIMED, state.name)
+        reason = f"{printable(state.name)}: {state.reason}\n" if state.stage is Stage.REJECTED else None
+        detail = f"finished an interrupted move into {state.stage}/"
+        self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
+        return None
+
+    def _renamed(self, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
+        """Somebody renamed it while it waited: the log follows."""
+        stays = Whereabouts(file=where.log or where.file, log=where.log, status=where.status)
+        detail = write_detail("renamed", was=state.name)
+        self._desk.settle(package, Event.MOVED, stays, to=where.log, actor=Actor.OPERATOR, detail=detail)
+        return where
+
+    def _requeued(self, claim: Claim, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
+        """A person moved it back into the outbox: say so, and start anew."""
+        detail = write_detail(
+            f"moved from {state.stage or 'elsewhere'} to outbox",
+            was=state.name if state.name != claim.name else None,
+        )
+        there = Whereabouts(file=Stage.OUTBOX, log=where.log, status=where.status)
+        back = self._desk.settle(package, Event.REQUEUED, there, actor=Actor.OPERATOR, detail=detail)
+        return Whereabouts(file=Stage.CLAIMED, log=back.log, status=back.status)
+
+    def _package(
+        self, claim: Claim, sha256: Sha256, size: int, trace_id: TraceId | None, state: PackageState | None = None
+    ) -> Package:
+        known = TraceId(state.trace_id) if state and state.trace_id else None
+        return Package(
+            name=claim.name, sha256=sha256, bytes=size, trace_id=trace_id or known or TraceId(secrets.token_hex(16))
+        )
+
+
+_ADVICE = {
+    "corrupt": "make the ZIP again and drop it under the same name; this copy can be deleted.",
+    "truncated": "copy it again, whole; this copy can be deleted.",
+    "encrypted": "make the ZIP again without a password.",
+    "empty": "make the ZIP again with its files in it.",
+    "duplicate": "nothing, if one order is enough. For a second order of the same content: "
+    "tfwatch requeue --force NAME.",
+    "unknown twin": "decide about the package named above first: ask the service whether it has it.",
+    "too_many_entries": "split it, or raise the limit in config.yaml and move it back to outbox/.",
+    "too_big": "split it, or raise the limit in config.yaml and move it back to outbox/.",
+    "bomb": "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/.",
+    "unsafe_name": "make the ZIP again with relative names and without `..` in them.",
+}

@@ -1,0 +1,278 @@
+"""Fact first, then file: the one way a package changes its stage.
+
+Every move of the daemon's own goes through `Desk.settle`: the lifecycle says where to, the log has it on disk, then
+the file is renamed and both folders are synced. A crash in between leaves a file one move behind its last fact.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Protocol
+
+from loguru import logger
+
+from tfwatch.errors import Stopping
+from tfwatch.ledger.index import Index, PackageState
+from tfwatch.ledger.log import LogUnwritable
+from tfwatch.lifecycle import advance, advance_to, status_after
+from tfwatch.model import (
+    Actor,
+    DeliveryRecord,
+    Event,
+    Fact,
+    Package,
+    Sha256,
+    Stage,
+    Status,
+    TraceId,
+    read_detail,
+    write_detail,
+)
+from tfwatch.spool.folders import Folders
+from tfwatch.spool.names import printable
+
+_ROOM_CHECK_SECONDS = 1.0
+
+
+class Usual(Enum):
+    """The place an event leads to by itself."""
+
+    USUAL = auto()
+
+
+USUAL = Usual.USUAL
+
+
+class LogWriter(Protocol):
+    """Where facts are put on disk."""
+
+    def append(self, facts: Sequence[Fact]) -> tuple[DeliveryRecord, ...]:
+        """Block until these facts are on disk, together and in order."""
+        ...
+
+
+class InWork:
+    """The names and SHA-256s somebody is working on: each is held by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+
+    def take(self, key: str) -> bool:
+        """Hold a name or SHA-256; False when it is held already."""
+        with self._lock:
+            if key in self._held:
+                return False
+            self._held.add(key)
+            return True
+
+    def release(self, key: str) -> None:
+        """Let go of it."""
+        with self._lock:
+            self._held.discard(key)
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            return key in self._held
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[bool]:
+        """Hold it for a while; gives False when somebody else does."""
+        taken = self.take(key)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self.release(key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where a package is: `file` by the folders, `log` by its last fact, and the tag that fact carries."""
+
+    file: Stage
+    log: Stage | None
+    status: Status | None
+
+    @classmethod
+    def of(cls, state: PackageState | None, *, file: Stage) -> Whereabouts:
+        """From what the log knows; a package it doesn't know has been in the outbox all along."""
+        if state is None:
+            return cls(file=file, log=Stage.OUTBOX, status=Status.WAITING)
+        return cls(file=file, log=state.stage, status=state.status)
+
+
+def package_of(state: PackageState) -> Package:
+    """The package a log entry is about."""
+    return Package(name=state.name, sha256=Sha256(state.sha256), bytes=state.bytes, trace_id=TraceId(state.trace_id))
+
+
+def _sentence(event: Event, order_id: str, code: int | None, detail: str) -> str:
+    """A fact in the journal's words: `accepted, order 4711, HTTP 201: the service's message`."""
+    facts, message = read_detail(detail)
+    parts = [
+        event.value.lower().replace("_", " "),
+        f"order {order_id}" if order_id else "",
+        f"HTTP {code}" if code else "",
+    ]
+    parts += [f"to {facts['base_url']}"] if event is Event.ATTEMPTED and "base_url" in facts else []
+    parts += [f"next try at {facts['retry_at']}"] if "retry_at" in facts else []
+    return ", ".join(filter(None, parts)) + (f": {message}" if message else "")
+
+
+class Desk:
+    """Records facts and moves files. Safe to use from several threads for different packages."""
+
+    def __init__(self, folders: Folders, log: LogWriter, index: Index, *, stopping: Callable[[], bool]) -> None:
+        self.folders = folders
+        self.index = index
+        self.in_work = InWork()
+        self.disk_full_since: str | None = None
+        self._log = log
+        self._stopping = stopping
+        self._pause = threading.Event()
+        self._moved: set[tuple[str, str]] = set()
+
+    def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
+        """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
+        while True:
+            try:
+                records = self._log.append(facts)
+            except LogUnwritable as error:
+                if self.disk_full_since is None:
+                    logger.bind(EVENT="ALERT").warning(
+                        "{}: {}; deliveries wait until there is room: free some space", self.folders.log, error
+                    )
+                self.disk_full_since = str(error)
+                if self._stopping():
+                    raise Stopping("the log has no room") from error
+                self._pause.wait(_ROOM_CHECK_SECONDS)
+            else:
+                if self.disk_full_since is not None:
+                    self.disk_full_since = None
+                    logger.bind(EVENT="ALERT").warning("{}: there is room again; deliveries go on", self.folders.log)
+                return records
+
+    def settle(
+        self,
+        package: Package,
+        event: Event,
+        where: Whereabouts,
+        *,
+        to: Stage | Usual | None = USUAL,
+        attempt: int | None = None,
+        order_id: str = "",
+        code: int | None = None,
+        duration_ms: int | None = None,
+        actor: Actor = Actor.TFWATCH,
+        detail: str = "",
+        reason: str | None = None,
+    ) -> Whereabouts:
+        """Record one fact about a package, then bring its file where the fact says. Returns where it is then.
+
+        `to` asks for one of the further places the lifecycle allows (None: no folder). `reason` is written
+        beside a package that goes to rejected/. Raises OSError when a folder can't be synced: that ends the process.
+        """
+        target = advance(where.log, event) if isinstance(to, Usual) else advance_to(where.log, event, to)
+        status = status_after(event, target, where.status)
+        self.record(
+            Fact(
+                event=event,
+                package=package.name,
+                sha256=package.sha256,
+                trace_id=package.trace_id,
+                bytes=package.bytes,
+                from_stage=where.log,
+                to_stage=target,
+                attempt=attempt,
+                order_id=order_id,
+                status=status,
+                code=code,
+                duration_ms=duration_ms,
+                actor=actor,
+                detail=detail,
+            )
+        )
+        logger.bind(
+            EVENT=event.value, PACKAGE=printable(package.name), SHA256=package.sha256, TRACE_ID=package.trace_id,
+            ORDER_ID=order_id,
+        ).info("{}: {}", printable(package.name), _sentence(event, order_id, code, detail))  # fmt: skip
+        settled = Whereabouts(file=where.file, log=target, status=status)
+        return settled if target is None else self.bring(package, settled, reason=reason)
+
+    def bring(self, package: Package, where: Whereabouts, *, reason: str | None = None) -> Whereabouts:
+        """Bring a package's file to the stage its last fact names."""
+        target = where.log
+        if target is None:
+            return where
+        if reason is not None and target is Stage.REJECTED:
+            self._write_reason(package.name, reason)
+        if target is where.file:
+            return where
+        try:
+            self.move(where.file, package.name, target)
+        except FileExistsError:
+            return self._make_way(package, where, target)
+        except FileNotFoundError:
+            return self._obey(package, where)
+        return Whereabouts(file=target, log=target, status=where.status)
+
+    def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
+        """Rename, and put both folders on disk. The watcher is told that this arrival is ours."""
+        self._moved.add((target.value, new_name or name))
+        self.folders.move(source, name, target, new_name)
+        self.folders.sync(source, target)
+
+    def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> None:
+        """Bring a package back into the outbox. Here the file goes first: it may be moved by hand just as well."""
+        assert state.stage is not None
+        self.move(state.stage, state.name, Stage.OUTBOX)
+        self.log_requeue(state, actor=actor, forced=forced, why=why)
+
+    def log_requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> None:
+        """Say that a package lies in the outbox again."""
+        detail = write_detail(why, forced="yes" if forced else None)
+        where = Whereabouts(file=Stage.OUTBOX, log=state.stage, status=state.status)
+        self.settle(package_of(state), Event.REQUEUED, where, actor=actor, detail=detail)
+
+    def now(self) -> datetime:
+        """The moment it is, UTC."""
+        return datetime.now(UTC)
+
+    def is_ours(self, place: str, name: str) -> bool:
+        """Whether an arrival was a move of ours; asked once for each."""
+        try:
+            self._moved.remove((place, name))
+        except KeyError:
+            return False
+        return True
+
+    def _make_way(self, package: Package, where: Whereabouts, target: Stage) -> Whereabouts:
+        """Somebody put another file in the way: log the next free name first, then move under it."""
+        name = self.folders.free_name(package.name, leaving=where.file, taken=self.in_work.__contains__)
+        renamed = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
+        there = Whereabouts(file=target, log=target, status=where.status)
+        detail = write_detail(f"another file of that name lies in {target}/", was=package.name)
+        self.settle(renamed, Event.MOVED, there, to=target, detail=detail)
+        self.move(where.file, package.name, target, name)
+        return there
+
+    def _obey(self, package: Package, where: Whereabouts) -> Whereabouts:
+        """The file is not where it was: a person took it. Say where to, and leave it there."""
+        found = self.folders.find(package.name)
+        event = Event.REQUEUED if found is Stage.OUTBOX and where.log is not Stage.CLAIMED else Event.MOVED
+        there = Whereabouts(file=found or where.file, log=where.log, status=where.status)
+        note = f"found in {found}/" if found else "no longer in any folder"
+        return self.settle(package, event, there, to=found, actor=Actor.OPERATOR, detail=note)
+
+    def _write_reason(self, name: str, text: str) -> None:
+        try:
+            self.folders.write_reason(name, text)
+        except OSError as error:
+            # The package and its fact are safe; only the note beside it is missing, and `why` has the same words.
+            logger.warning("rejected/{}: its reason file can't be written: {}", printable(name), error)

@@ -1,0 +1,73 @@
+"""Work that is due at a moment: a queue whose items come out when their time has come."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+class DueQueue(Generic[Item]):
+    """Items and when they are due; each is in it at most once. Thread-safe; moments are monotonic seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._heap: list[tuple[float, int, Item]] = []
+        self._due: dict[Item, float] = {}
+        self._order = itertools.count()
+        self._closed = False
+
+    def put(self, item: Item, seconds: float) -> None:
+        """Make an item due in so many seconds; one that is in already comes at the earlier of both."""
+        due = self._clock() + seconds
+        with self._condition:
+            if self._due.get(item, float("inf")) <= due:
+                return
+            self._due[item] = due
+            heapq.heappush(self._heap, (due, next(self._order), item))
+            self._condition.notify()
+
+    def take(self) -> Item | None:
+        """Wait for the next due item and take it out; None once closed."""
+        with self._condition:
+            while not self._closed:
+                wait = self._wait()
+                if wait == 0.0:
+                    _, _, item = heapq.heappop(self._heap)
+                    del self._due[item]
+                    return item
+                self._condition.wait(wait)
+            return None
+
+    def hurry(self) -> None:
+        """Make everything due now: what was waited for has come back."""
+        with self._condition:
+            now = self._clock()
+            self._due = dict.fromkeys(self._due, now)
+            self._heap = [(now, next(self._order), item) for item in self._due]
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Let every `take` return None."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def __len__(self) -> int:
+        with self._condition:
+            return len(self._due)
+
+    def _wait(self) -> float | None:
+        """Seconds until the first item is due; None when there is none. Skips entries that were moved forward."""
+        while self._heap:
+            due, _, item = self._heap[0]
+            if self._due.get(item) == due:
+                return max(0.0, due - self._clock())
+            heapq.heappop(self._heap)
+        return None

@@ -1,0 +1,140 @@
+"""Keep the team's sheet a mirror of the log: rows in batches, in order, each to its own place."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from loguru import logger
+
+from tfwatch.delivery.wiring import Wiring
+from tfwatch.errors import ServiceFailure, SheetDrift
+from tfwatch.ledger.index import Index
+from tfwatch.ledger.log import Position, read_log
+from tfwatch.ledger.rows import cells
+from tfwatch.ports import SheetPort
+from tfwatch.retry import Backoff
+
+BETWEEN_TRIES: Final = Backoff(initial=5.0, maximum=300.0)
+"""After a failed batch, seconds."""
+
+_COMPARE_ROWS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    rows: list[tuple[str, ...]]
+    end: Position
+
+
+class MirrorLog:
+    """The use case of the sheet's lane. Used by one thread.
+
+    The cursor is a hint: when it is lost, the sheet itself is compared with the log from the first row on.
+    """
+
+    def __init__(self, log_path: str, index: Index, *, rng: random.Random | None = None) -> None:
+        self._log_path = log_path
+        self._index = index
+        self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
+        self._verified: SheetPort | None = None
+        self._failures = 0
+        self.trouble: str = ""
+
+    def pending(self, wiring: Wiring, last_seq: int) -> int:
+        """How many rows of the log the sheet doesn't show yet."""
+        cursor = self._index.sheet_cursor(wiring.sheet_name)
+        return last_seq - (cursor.seq if cursor else 0)
+
+    def run(self, wiring: Wiring, stopping: Callable[[], bool]) -> float:
+        """Mirror all rows there are; returns seconds after which to look again."""
+        sheet = wiring.sheet
+        if sheet is None:
+            return float("inf")
+        try:
+            self._drain(sheet, wiring, stopping)
+        except SheetDrift as drift:
+            self._note(f"{drift.message}; {drift.hint}")
+            return BETWEEN_TRIES.maximum
+        except ServiceFailure as failure:
+            self._failures += 1
+            self._note(f"{failure.message}{f'; {failure.hint}' if failure.hint else ''}")
+            return BETWEEN_TRIES.delay(self._failures, self._rng)
+        self._failures = 0
+        self._note("")
+        return wiring.policy.batch_seconds
+
+    def _drain(self, sheet: SheetPort, wiring: Wiring, stopping: Callable[[], bool]) -> None:
+        cursor = self._index.sheet_cursor(wiring.sheet_name)
+        batch = self._next(cursor, wiring.policy.batch_rows)
+        if not batch.rows:
+            return
+        if self._verified is not sheet:
+            cursor = self._compare(sheet, wiring)
+            self._verified = sheet
+            batch = self._next(cursor, wiring.policy.batch_rows)
+        elif cursor is not None:
+            self._check_last(sheet, cursor)
+        while batch.rows and not stopping():
+            sheet.mirror((cursor.seq if cursor else 0) + 1, batch.rows)
+            cursor = batch.end
+            self._index.move_sheet_cursor(wiring.sheet_name, cursor)
+            batch = self._next(cursor, wiring.policy.batch_rows)
+
+    def _next(self, cursor: Position | None, count: int) -> _Batch:
+        rows: list[tuple[str, ...]] = []
+        end = cursor or Position.start()
+        on_disk = self._index.position
+        if on_disk is None:
+            return _Batch(rows, end)
+        for record, position in islice(read_log(self._log_path, cursor, end=on_disk, live=True), count):
+            rows.append(cells(record))
+            end = position
+        return _Batch(rows, end)
+
+    def _check_last(self, sheet: SheetPort, cursor: Position) -> None:
+        """Look at the last row we wrote: a sheet that was sorted since shows another one there."""
+        shown = sheet.read(cursor.seq, 1)[0]
+        if shown[-1] != cursor.chain or shown[0] != str(cursor.seq):
+            self._verified = None
+            raise _drift((cursor.seq,))
+
+    def _compare(self, sheet: SheetPort, wiring: Wiring) -> Position | None:
+        """Hold the sheet against the log from the first row; returns the last row that is there already."""
+        cursor: Position | None = None
+        while True:
+            batch = self._next(cursor, _COMPARE_ROWS)
+            if not batch.rows:
+                break
+            first = (cursor.seq if cursor else 0) + 1
+            shown = [tuple(row) for row in sheet.read(first, len(batch.rows))]
+            there = next((n for n, row in enumerate(shown) if not any(row)), len(shown))
+            if any(any(row) for row in shown[there:]):
+                raise _drift(tuple(first + n for n in range(there, len(shown)) if not any(shown[n]))[:10])
+            wrong = tuple(first + n for n in range(there) if shown[n] != batch.rows[n])
+            if wrong:
+                raise _drift(wrong[:10])
+            if there < len(batch.rows):
+                cursor = self._next(cursor, there).end if there else cursor
+                break
+            cursor = batch.end
+        if cursor is not None:
+            self._index.move_sheet_cursor(wiring.sheet_name, cursor)
+        return cursor
+
+    def _note(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("sheets: {}", trouble)
+        self.trouble = trouble
+
+
+def _drift(rows: tuple[int, ...]) -> SheetDrift:
+    listed = ", ".join(map(str, rows))
+    return SheetDrift(
+        f"the sheet differs from the log in row(s) with seq {listed}: somebody sorted or edited it",
+        rows=rows,
+        hint="undo it in the sheet's version history, or rename the worksheet and a new one is filled",
+    )

@@ -1,0 +1,89 @@
+"""Carry out what an operator asked for with a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loguru import logger
+
+from tfwatch import requests
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.rollback import Rollback
+from tfwatch.delivery.switch import Switch
+from tfwatch.ledger.index import PackageState
+from tfwatch.model import Actor, Event, Integration, Stage
+from tfwatch.requests import BadRequest, Request
+from tfwatch.spool.names import printable
+
+_AGAIN = (Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED)
+
+
+class Operate:
+    """Takes request files. Doing one twice is doing it once: a crash may come before it is removed."""
+
+    def __init__(self, desk: Desk, switches: Mapping[Integration, Switch], rollback: Rollback) -> None:
+        self._desk = desk
+        self._switches = switches
+        self._rollback = rollback
+
+    def take_all(self) -> bool:
+        """Take every waiting request; true when there was one."""
+        taken = False
+        for name in self._desk.folders.waiting_requests():
+            try:
+                request = requests.read(self._desk.folders, name)
+            except FileNotFoundError:
+                continue
+            except (BadRequest, OSError) as error:
+                logger.warning("a request is ignored and removed: {}", error)
+            else:
+                if not self._carry_out(request):
+                    continue
+            self._desk.folders.drop_request(name)
+            taken = True
+        return taken
+
+    def _carry_out(self, request: Request) -> bool:
+        """False when a package it names is being worked on: it is taken a little later."""
+        if request.command == "requeue":
+            pairs = zip(request.names, request.sha256s, strict=False)
+            taken = [self._requeue(name, sha256, request) for name, sha256 in pairs]
+            return all(taken)
+        integration = request.integration
+        if integration is None:
+            return True
+        switch, why = self._switches[integration], request.reason or f"by {request.user}"
+        if request.command == "disable":
+            if switch.stand.word != "disabled":
+                switch.drop(self._desk, actor=Actor.OPERATOR, by="command", why=why)
+        elif integration is Integration.GOTRANSCRIPT:
+            if switch.held:
+                self._rollback.lift(actor=Actor.OPERATOR, why=why)
+            else:
+                self._rollback.requeue_rejected()
+        elif switch.held:
+            switch.lift(self._desk, actor=Actor.OPERATOR, why=why)
+        return True
+
+    def _requeue(self, name: str, sha256: str, request: Request) -> bool:
+        state = self._desk.index.package(sha256, name)
+        if state is None or state.stage is None:
+            logger.warning("requeue {}: no such package in any folder", printable(name))
+            return True
+        with self._desk.in_work.holding(name) as mine:
+            if not mine:
+                return False
+            self._requeue_held(state, request)
+        return True
+
+    def _requeue_held(self, state: PackageState, request: Request) -> None:
+        name = printable(state.name)
+        if state.stage in (Stage.SUBMITTED, Stage.DELIVERED) and not request.forced:
+            logger.warning("requeue {}: it was accepted already; a second order needs --force", name)
+        elif state.stage in _AGAIN and self._desk.folders.look(state.stage, state.name) is not None:
+            self._desk.requeue(state, actor=Actor.OPERATOR, forced=request.forced, why=f"requeued by {request.user}")
+        elif state.stage in _AGAIN and self._desk.folders.look(Stage.OUTBOX, state.name) is not None:
+            # The file was moved, then the daemon died before it could say so.
+            self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=request.forced, why=f"by {request.user}")
+        elif state.stage is Stage.OUTBOX and state.event is not Event.REQUEUED:
+            logger.info("requeue {}: it waits in outbox/ already; it is tried at once", name)

@@ -1,0 +1,149 @@
+"""Giving a service up, and taking it back: the rollback, the pause, and their document."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.switch import Switch
+from tfwatch.errors import ServiceError, ServiceFailure
+from tfwatch.ledger.index import PackageState
+from tfwatch.model import Actor, Event, Package, Stage, rfc3339, write_detail
+from tfwatch.retry import Breaker
+from tfwatch.spool.names import printable
+
+_HEAD = """# Rollbacks and pauses of run {exec_id}
+
+Each section is one moment at which tfwatch stopped using an integration by itself: what happened, when, why, which
+packages it concerns, and how to lift it. Packages that are not named here wait in `outbox/` and lose nothing.
+"""
+
+_SECTION = """
+## {title}
+
+- **When:** {at} (UTC)
+- **Integration:** {integration}
+- **Why:** {why}
+- **Packages:** {packages}
+- **To lift it:** {lift}
+"""
+
+
+class Rollback:
+    """Counts failed deliveries and, when there are too many, switches the integration off. Thread-safe."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        switch: Switch,
+        *,
+        exec_id: str,
+        threshold: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._desk = desk
+        self._switch = switch
+        self._exec_id = exec_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._breaker = Breaker(threshold=threshold)
+
+    def configure(self, threshold: int) -> None:
+        """Take over a changed `rollback_after`; the failures counted so far stay counted."""
+        with self._lock:
+            self._breaker = Breaker(
+                threshold=threshold, failures=self._breaker.failures, failing_since=self._breaker.failing_since
+            )
+
+    def shorten(self, delay: float) -> float:
+        """A wait between rounds that does not step over the moment which decides."""
+        with self._lock:
+            return self._breaker.wait(delay, self._clock())
+
+    def succeeded(self) -> None:
+        """A package was accepted (or refused for its own sake): the service works."""
+        with self._lock:
+            self._breaker = self._breaker.succeeded()
+        if self._switch.stand.word in ("rolled back", "paused"):
+            self.lift(actor=Actor.TFWATCH, why="a package tried after a pause got through")
+
+    def failed(self, *, began: float) -> bool:
+        """One more failed delivery, begun at `began` (monotonic). True: the caller's package trips the rollback.
+
+        Only one caller is told so; the switch must still be open.
+        """
+        with self._lock:
+            if not self._switch.stand.open and self._switch.stand.word != "waiting":
+                return False
+            self._breaker = self._breaker.failed(began=began)
+            if not self._breaker.tripped(self._clock()):
+                return False
+            self._breaker = self._breaker.succeeded()
+            return True
+
+    def trip(self, package: Package, where: Whereabouts, error: ServiceFailure, *, sent: bool, attempt: int) -> None:
+        """Switch the integration off, put the package that tripped it into rejected/, and document it."""
+        integration = self._switch.integration.value
+        why = f"deliveries failed one after another; the last one: {error.message}"
+        lift = f"mend the cause, then: tfwatch enable {integration} (it also requeues this package)"
+        detail = write_detail(why, integration=integration, sent="maybe" if sent else "no", failed="yes")
+        reason = (
+            f"{printable(package.name)} was not delivered.\n\n"
+            f"What happened: {why}.\n"
+            f"{integration} was switched off so that no further package is put at risk; all others wait in outbox/.\n"
+            f"What to do: {lift}.\n"
+        )
+        self._desk.settle(
+            package, Event.ROLLBACK, where, to=Stage.REJECTED, attempt=attempt, code=error.code, detail=detail,
+            reason=reason,
+        )  # fmt: skip
+        self._switch.fell()
+        self._document("Rollback", why, printable(package.name), lift)
+
+    def pause(self, package: Package, error: ServiceError) -> None:
+        """The service can't serve anyone: stop asking until a person acts. No package is rejected."""
+        if self._switch.stand.word not in ("enabled", "waiting"):
+            return
+        integration = self._switch.integration.value
+        self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=f"{error.message}; {error.hint}")
+        lift = f"{error.hint or 'mend the cause'}, then: tfwatch enable {integration}"
+        self._document("Pause", error.message, f"{printable(package.name)} (back in outbox/)", lift)
+
+    def lift(self, *, actor: Actor, why: str) -> None:
+        """Take the service back into use and requeue what its rollback rejected."""
+        self._switch.lift(self._desk, actor=actor, why=why)
+        self.requeue_rejected()
+
+    def offer_probe(self) -> None:
+        """A probe is due and the outbox is empty: let a package that the rollback rejected be the one that tries."""
+        for state in self._desk.index.rolled_back()[:1]:
+            self._requeue(state, "it is to show whether the service works again")
+
+    def requeue_rejected(self) -> int:
+        """Bring the packages a rollback rejected back into the outbox; returns how many."""
+        return sum(self._requeue(state, "the rollback was lifted") for state in self._desk.index.rolled_back())
+
+    def _requeue(self, state: PackageState, why: str) -> bool:
+        with self._desk.in_work.holding(state.name) as mine:
+            if not mine or self._desk.folders.look(Stage.REJECTED, state.name) is None:
+                return False
+            self._desk.requeue(state, actor=Actor.TFWATCH, forced=False, why=why)
+            return True
+
+    def _document(self, title: str, why: str, packages: str, lift: str) -> None:
+        record_at = rfc3339(self._desk.now())
+        section = _SECTION.format(
+            title=f"{title} of {self._switch.integration.value} at {record_at}",
+            at=record_at, integration=self._switch.integration.value, why=why, packages=packages, lift=lift,
+        )  # fmt: skip
+        try:
+            path = self._desk.folders.append_rollback(self._exec_id, _HEAD.format(exec_id=self._exec_id), section)
+        except OSError as error:
+            path = f"its document can't be written: {error}"
+        logger.bind(EVENT="ALERT", INTEGRATION=self._switch.integration.value).warning(
+            "{} of {}: {}. {} ({})", title.lower(), self._switch.integration.value, why, lift, path
+        )

@@ -1,0 +1,145 @@
+"""Copies of packages in S3: after completion, while deliveries are off, or before a service fetches them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from loguru import logger
+
+from tfwatch.delivery.admit import Admission, Admitted, Claim
+from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.keys import backup_key
+from tfwatch.delivery.progress import Board
+from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.wiring import Wiring
+from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
+from tfwatch.ledger.index import PackageState
+from tfwatch.model import Backup, Event, Stage, StoredObject, write_detail
+from tfwatch.ports import BackupStoragePort
+from tfwatch.retry import Backoff
+from tfwatch.spool.folders import NotAPackage
+from tfwatch.spool.names import printable
+
+BETWEEN_BACKUPS: Final = Backoff(initial=30.0, maximum=3600.0)
+"""Between attempts to back up one package, seconds."""
+
+
+class Store:
+    """The use case of the backup lanes. Thread-safe."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        waiting: WaitingRoom,
+        board: Board,
+        admission: Admission,
+        *,
+        stopping: Callable[[], bool],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._desk = desk
+        self._waiting = waiting
+        self._board = board
+        self._admission = admission
+        self._stopping = stopping
+        self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
+        self.trouble: str = ""
+
+    def back_up(self, sha256: str, name: str, wiring: Wiring) -> float | None:
+        """Back up a delivered package; returns seconds after which to try again, None when there is nothing to do."""
+        storage = wiring.storage
+        if storage is None:
+            return None
+        with self._desk.in_work.holding(name) as mine:
+            if not mine:
+                return 1.0
+            state = self._desk.index.package(sha256, name)
+            if state is None or state.stage is not Stage.DELIVERED or state.backed_up:
+                return None
+            where = Whereabouts(file=Stage.DELIVERED, log=Stage.DELIVERED, status=state.status)
+            return self._store(state, where, Stage.DELIVERED, storage, wiring)
+
+    def back_up_waiting(self, claim: Claim, admitted: Admitted, wiring: Wiring) -> None:
+        """Back up a claimed package while deliveries are off, and put it back into the outbox."""
+        storage = wiring.storage
+        if storage is None or admitted.where.log is Stage.CLAIMED:
+            self._admission.give_back(claim, seconds=0.0)
+            return
+        where = Whereabouts(file=Stage.OUTBOX, log=admitted.where.log, status=admitted.where.status)
+        state = admitted.state or self._first_row(claim, admitted, where, "waits in outbox/; a copy is kept meanwhile")
+        delay = None if state.backed_up else self._store(state, where, Stage.CLAIMED, storage, wiring)
+        self._admission.give_back(claim)
+        entry = self._desk.folders.look(Stage.OUTBOX, claim.name)
+        if delay is None:
+            self._waiting.put_until_freed(claim.name, entry)
+        else:
+            self._waiting.put(claim.name, entry, delay)
+
+    def source_url(self, claim: Claim, admitted: Admitted, wiring: Wiring, *, expires_seconds: int) -> str | None:
+        """Store a claimed package where a service can fetch it; None when it could not be stored now."""
+        storage = wiring.storage
+        if storage is None:
+            return None
+        where = Whereabouts(file=Stage.OUTBOX, log=admitted.where.log, status=admitted.where.status)
+        if admitted.where.log is Stage.CLAIMED:
+            where = admitted.where
+        state = admitted.state or self._first_row(claim, admitted, where, "stored before it is sent")
+        if not state.backed_up and self._store(state, where, Stage.CLAIMED, storage, wiring) is not None:
+            return None
+        return storage.presign(self._key(state, wiring), expires_seconds=expires_seconds)
+
+    def _first_row(self, claim: Claim, admitted: Admitted, where: Whereabouts, why: str) -> PackageState:
+        """The date in a backup's key is that of the package's first row, so that row comes before the copy."""
+        detail = write_detail(why, sent="no", dropped=claim.dropped_as)
+        self._desk.settle(admitted.package, Event.DEFERRED, where, detail=detail)
+        state = self._desk.index.package(admitted.package.sha256, admitted.package.name)
+        assert state is not None
+        return state
+
+    def _key(self, state: PackageState, wiring: Wiring) -> str:
+        return backup_key(wiring.policy.s3_prefix, state.first_at.date(), package_of(state))
+
+    def _store(
+        self, state: PackageState, where: Whereabouts, at: Stage, storage: BackupStoragePort, wiring: Wiring
+    ) -> float | None:
+        package = package_of(state)
+        try:
+            with self._board.working(state.name, "backing up", state.bytes) as progress:
+                stored = storage.store(
+                    Backup(
+                        package=package,
+                        key=self._key(state, wiring),
+                        order_id=state.order_id,
+                        open_zip=lambda: self._desk.folders.reader(at, state.name),
+                        stopping=self._stopping,
+                        progress=progress,
+                    )
+                )
+        except Stopping:
+            return BETWEEN_BACKUPS.initial
+        except (FileNotFoundError, NotAPackage):
+            logger.warning("{}/{}: vanished before it was backed up", at, printable(state.name))
+            return None
+        except (ServiceFailure, ContentChanged) as failure:
+            return self._failed(state, where, failure)
+        self._stored(state, where, stored)
+        return None
+
+    def _stored(self, state: PackageState, where: Whereabouts, stored: StoredObject) -> None:
+        self.trouble = ""
+        detail = write_detail(
+            "it was there already" if stored.existed else "", bucket=stored.bucket, key=stored.key
+        )  # fmt: skip
+        self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
+
+    def _failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure | ContentChanged) -> float:
+        code = failure.code if isinstance(failure, ServiceFailure) else None
+        hint = failure.hint if isinstance(failure, ServiceFailure) else "the file was changed: compare it with log.csv"
+        self.trouble = f"{failure}{f'; {hint}' if hint else ''}"
+        self._desk.settle(
+            package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, code=code,
+            detail=write_detail(self.trouble),
+        )  # fmt: skip
+        return BETWEEN_BACKUPS.delay(state.backup_failures + 1, self._rng)

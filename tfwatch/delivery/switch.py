@@ -1,0 +1,171 @@
+"""Whether an integration may be used now, and who said so."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from tfwatch.delivery.desk import Desk
+from tfwatch.ledger.index import Index
+from tfwatch.model import Actor, Event, Fact, Integration, write_detail
+from tfwatch.retry import Backoff
+
+PROBE_PAUSE = Backoff(initial=60.0, maximum=1800.0)
+"""Between probes of a service that was given up, seconds."""
+
+
+_ON_BY_DEFAULT = frozenset((Integration.GOTRANSCRIPT,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the configuration says of an integration: on or off, where that was read, and what it still lacks."""
+
+    enabled: bool
+    source: str
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """Where an integration stands: whether it may be used, in words why not, and what to do about it."""
+
+    open: bool
+    word: str
+    source: str
+    reason: str = ""
+    hint: str = ""
+
+
+class Switch:
+    """One integration's switch. A rollback, a pause or `disable` wins over the configuration. Thread-safe.
+
+    `probing`: after a rollback, let one package try after a growing pause (`resume: probe`).
+    """
+
+    def __init__(self, integration: Integration, index: Index, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.integration = integration
+        self._index = index
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._setting = Setting(enabled=False, source="default")
+        self._held = index.integration(integration)
+        self._hold_until = 0.0
+        self._probing = False
+        self._probes = 0
+        self._probe_at = 0.0
+        self._rng = random.Random()  # noqa: S311  spreads retries, protects nothing
+
+    def configure(self, setting: Setting, desk: Desk, *, probing: bool) -> bool:
+        """Take over what the configuration says; true when off became on, which lifts whatever held it."""
+        with self._lock:
+            self._setting, self._probing = setting, probing
+            before = self._held.configured
+            if before is None:
+                before = self.integration in _ON_BY_DEFAULT
+            turned_on, turned_off = setting.enabled and not before, before and not setting.enabled
+            self._plan_probe()
+        if turned_on or turned_off:
+            self._log(
+                desk, Event.ENABLED if turned_on else Event.DISABLED, Actor.OPERATOR, "configuration",
+                f"turned {'on' if turned_on else 'off'} by {setting.source}",
+            )  # fmt: skip
+        return turned_on
+
+    def lift(self, desk: Desk, *, actor: Actor, why: str) -> None:
+        """`enable`, or a probe that got through."""
+        self._log(desk, Event.ENABLED, actor, "command" if actor is Actor.OPERATOR else "probe", why)
+        with self._lock:
+            self._probes, self._hold_until = 0, 0.0
+
+    def drop(self, desk: Desk, *, actor: Actor, by: str, why: str) -> None:
+        """`disable`, or the service refused us all."""
+        self._log(desk, Event.DISABLED, actor, by, why)
+
+    def fell(self) -> None:
+        """A rollback was logged: read it back."""
+        with self._lock:
+            self._held = self._index.integration(self.integration)
+            self._plan_probe()
+
+    def hold(self, seconds: float) -> None:
+        """The service asked everybody to wait."""
+        with self._lock:
+            self._hold_until = max(self._hold_until, self._clock() + seconds)
+
+    def probe_failed(self) -> None:
+        """The package that tried did not get through: a longer pause."""
+        with self._lock:
+            self._probes += 1
+            self._plan_probe()
+
+    @property
+    def stand(self) -> Stand:
+        """Where it stands now."""
+        with self._lock:
+            held, setting, wait = self._held, self._setting, self._hold_until - self._clock()
+        name = self.integration.value
+        if held.held:
+            since = f" since {held.since:%Y-%m-%d %H:%M} UTC" if held.since else ""
+            return Stand(
+                open=False, word=held.state, source=f"{held.state}{since}", reason=held.reason,
+                hint=f"mend the cause, then: tfwatch enable {name}",
+            )  # fmt: skip
+        if not setting.enabled:
+            return Stand(
+                open=False, word="off", source=setting.source, reason=f"off by {setting.source}",
+                hint=f"set integrations.{name}.enabled: true",
+            )  # fmt: skip
+        if setting.missing:
+            return Stand(open=False, word="held", source=setting.source, reason=setting.missing)
+        if wait > 0:
+            return Stand(
+                open=False, word="waiting", source=setting.source,
+                reason=f"the service asked us to wait {wait:.0f} s more",
+            )  # fmt: skip
+        return Stand(open=True, word="enabled", source=setting.source)
+
+    @property
+    def held(self) -> bool:
+        """Whether a rollback, a pause or `disable` keeps it off."""
+        with self._lock:
+            return self._held.held
+
+    @property
+    def waits(self) -> float | None:
+        """Seconds until the switch opens by itself or a probe is due; None when only a person can open it."""
+        with self._lock:
+            if self._held.held:
+                return self._probe_wait()
+            if not self._setting.enabled or self._setting.missing:
+                return None
+            return max(0.0, self._hold_until - self._clock())
+
+    @property
+    def probe_due(self) -> bool:
+        """Whether one package may try now though the integration is held."""
+        with self._lock:
+            return self._held.held and self._probe_wait() == 0.0
+
+    def _probe_wait(self) -> float | None:
+        if not self._probing or self._held.state not in ("rolled back", "paused") or not self._setting.enabled:
+            return None
+        return max(0.0, self._probe_at - self._clock())
+
+    def _plan_probe(self) -> None:
+        self._probe_at = self._clock() + PROBE_PAUSE.delay(self._probes + 1, self._rng)
+
+    def _log(self, desk: Desk, event: Event, actor: Actor, by: str, why: str) -> None:
+        detail = write_detail(why, integration=self.integration.value, by=by)
+        desk.record(Fact(event=event, actor=actor, detail=detail))
+        logger.bind(EVENT=event.value, INTEGRATION=self.integration.value).warning(
+            "{} {}: {}", self.integration.value, event.value.lower(), why
+        )
+        with self._lock:
+            self._held = self._index.integration(self.integration)
+            self._plan_probe()

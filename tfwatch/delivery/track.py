@@ -1,0 +1,80 @@
+"""Follow accepted orders to their verdict by asking, less often the older an order is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from loguru import logger
+
+from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.verdict import settle_verdict
+from tfwatch.delivery.wiring import Wiring
+from tfwatch.errors import ServiceError, TransientError
+from tfwatch.ledger.index import PackageState
+from tfwatch.model import OrderId, Package, Stage, StatusReport, Verdict
+from tfwatch.spool.names import printable
+
+_LONGEST: Final = 3600.0
+_SPREAD: Final = 0.1
+
+
+class TrackDelivery:
+    """The use case of the tracking lanes. Thread-safe."""
+
+    def __init__(self, desk: Desk, *, delivered: Callable[[Package], None], rng: random.Random | None = None) -> None:
+        self._desk = desk
+        self._delivered = delivered
+        self._rng = rng or random.Random()  # noqa: S311  spreads polls, protects nothing
+        self.trouble: str = ""
+
+    def next_poll(self, state: PackageState, poll_seconds: float) -> float:
+        """Seconds until an order is asked about again: as long as it has been waiting, from `poll_seconds` to 1 h."""
+        age = (self._desk.now() - (state.accepted_at or state.changed_at)) / timedelta(seconds=1)
+        wait = min(max(poll_seconds, age), max(_LONGEST, poll_seconds))
+        return wait * (1 + self._rng.uniform(0, _SPREAD)) if age > poll_seconds else wait
+
+    def ask(self, sha256: str, name: str, wiring: Wiring) -> float | None:
+        """Ask about one order; returns seconds until the next time, None when there is nothing more to ask."""
+        state = self._desk.index.package(sha256, name)
+        if state is None or state.stage is not Stage.SUBMITTED or not state.order_id or state.destination is None:
+            return None
+        port = wiring.transcription
+        if port is None:
+            return self.next_poll(state, wiring.policy.poll_seconds)
+        try:
+            report = port.fetch_status(OrderId(state.order_id), state.destination)
+        except (TransientError, ServiceError) as failure:
+            self._note_trouble(state, failure)
+            return self.next_poll(state, wiring.policy.poll_seconds)
+        self.trouble = ""
+        if report.verdict is Verdict.PENDING:
+            return self.next_poll(state, wiring.policy.poll_seconds)
+        return self._settle(state, report)
+
+    def _settle(self, state: PackageState, report: StatusReport) -> float | None:
+        with self._desk.in_work.holding(state.name) as mine:
+            if not mine:
+                return 1.0
+            now = self._desk.index.package(state.sha256, state.name)
+            if now is None or now.stage is not Stage.SUBMITTED or now.order_id != state.order_id:
+                return None
+            where = Whereabouts(file=Stage.SUBMITTED, log=Stage.SUBMITTED, status=now.status)
+            since = now.accepted_at or now.changed_at
+            settled = settle_verdict(
+                self._desk, package_of(now), where, report.verdict, order_id=now.order_id, word=report.word,
+                message=report.message, code=report.code,
+                duration_ms=max(0, round((self._desk.now() - since) / timedelta(milliseconds=1))),
+            )  # fmt: skip
+        if settled.log is Stage.DELIVERED:
+            self._delivered(package_of(now))
+        return None
+
+    def _note_trouble(self, state: PackageState, failure: TransientError | ServiceError) -> None:
+        """Once per episode: the same words for every order would drown all others."""
+        trouble = f"orders can't be asked about: {failure.message}{f'; {failure.hint}' if failure.hint else ''}"
+        if trouble != self.trouble:
+            logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning("{}", trouble)
+        self.trouble = trouble

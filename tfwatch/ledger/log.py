@@ -1,0 +1,322 @@
+"""log.csv as the daemon writes it: append-only, chained, on disk before anybody is told.
+
+Group commit: one thread takes every fact that waits, writes them with one call and syncs once, then wakes the
+callers. While it syncs, the next group gathers; nothing is ever delayed to make a group larger.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from tfwatch.ledger.reading import (
+    LogDamaged,
+    Position,
+    PositionMismatch,
+    check_position,
+    decode_at,
+    read_log,
+    verified_lines,
+)
+from tfwatch.ledger.rows import HEADER, body, escape, seal
+from tfwatch.ledger.tail import cut_torn_tail, sync_folder
+from tfwatch.model import DeliveryRecord, Fact
+
+__all__ = ["Log", "LogDamaged", "LogPoisoned", "LogUnwritable", "Position", "PositionMismatch", "read_log"]
+
+OnCommit = Callable[[Sequence[DeliveryRecord], Position], None]
+
+_PIECE_BYTES: Final = 64 * 1024
+"""Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
+
+_LATER: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
+_MODE: Final = 0o640
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class LogUnwritable(OSError):
+    """The facts were not written, and no part of them is in the log: try again later (a full disk, mostly)."""
+
+
+class LogPoisoned(Exception):
+    """It can't be known any more what of the log is on disk: the daemon must stop. A restart verifies and repairs."""
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        super().__init__(f"{escape(path)} takes no more rows: {cause}; mend that and restart tfwatch, which verifies it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One `append` that waits: its facts with their bodies, and where its caller waits for the outcome."""
+
+    facts: list[tuple[Fact, bytes]]
+    outcome: Future[tuple[DeliveryRecord, ...]] = field(default_factory=Future)
+
+
+class Log:
+    """The one writer of log.csv. Use `Log.open`. Safe to use from several threads.
+
+    `cut`: bytes of a torn tail that were cut and saved when it was opened, 0 when it was whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        fd: int,
+        position: Position,
+        last_at: datetime,
+        cut: int,
+        exec_id: str,
+        clock: Callable[[], datetime],
+        on_commit: OnCommit,
+        sync: Callable[[int], None],
+    ) -> None:
+        self.path = path
+        self.cut = cut
+        self._fd = fd
+        self._position = position
+        self._last_at = last_at
+        self._exec_id = exec_id
+        self._clock = clock
+        self._on_commit = on_commit
+        self._sync = sync
+        self._poison: BaseException | None = None
+        self._closed = False
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._queue_lock = threading.Lock()
+        self._file_lock = threading.Lock()
+        self._committer = threading.Thread(target=self._run, name="log", daemon=True)
+        self._committer.start()
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        torn_path: str,
+        exec_id: str,
+        clock: Callable[[], datetime],
+        on_commit: OnCommit,
+        start: Position | None = None,
+        sync: Callable[[int], None] = os.fdatasync,
+    ) -> Log:
+        """Open the log, made anew if there is none, verified from `start` (from its first row when None).
+
+        A torn tail is saved in `torn_path`, then cut. `clock` gives aware datetimes. `on_commit` is called from one
+        thread with each group's records, in order, once they are on disk and before their callers return; it must not
+        append, and whatever it raises poisons the log. Rows found at open are not passed to it. `sync` puts a
+        file's data on disk.
+        Raises `PositionMismatch` when `start` isn't in this log, `LogDamaged` when rows don't belong: nothing is
+        changed then. OSError when the file can't be read, written or synced.
+        """
+        start = start or Position.start()
+        fd = _open_or_create(path, start)
+        try:
+            # Rows that a killed process left in the page cache count only once they are on disk.
+            sync(fd)
+            position, last_at, cut = _verify(fd, path, start, torn_path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(
+            path=path,
+            fd=fd,
+            position=position,
+            last_at=last_at,
+            cut=cut,
+            exec_id=exec_id,
+            clock=clock,
+            on_commit=on_commit,
+            sync=sync,
+        )
+
+    @property
+    def position(self) -> Position:
+        """Right after the last row on disk."""
+        return self._position
+
+    def append(self, facts: Sequence[Fact]) -> tuple[DeliveryRecord, ...]:
+        """Block until these facts are on disk, together and in order; returns them as records.
+
+        Raises `LogUnwritable` (none of them is in the log; try again later), `LogPoisoned` (the daemon must stop),
+        ValueError for a fact that fits in no row, RuntimeError after `close`.
+        """
+        if not facts:
+            return ()
+        call = _Call(facts=[(fact, body(fact)) for fact in facts])
+        with self._queue_lock:
+            if self._closed:
+                raise RuntimeError(f"{escape(self.path)} is closed")
+            self._queue.put(call)
+        error = call.outcome.exception()
+        if isinstance(error, LogUnwritable):
+            raise LogUnwritable(error.errno, error.strerror, self.path) from error
+        if error is not None:
+            raise LogPoisoned(self.path, error) from error
+        return call.outcome.result()
+
+    def check_inode(self) -> None:
+        """Raise `LogDamaged` when the path names another file now, or somebody else wrote to ours."""
+        with self._file_lock:
+            self._check_file()
+
+    def close(self) -> None:
+        """Commit what waits, stop the thread, close the file. Calling twice is once."""
+        with self._queue_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._committer.join()
+        os.close(self._fd)
+
+    # --- the committer's thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            waiting = [self._queue.get()]
+            try:
+                while True:
+                    waiting.append(self._queue.get_nowait())
+            except Empty:
+                pass
+            calls = [call for call in waiting if call is not None]
+            closing = len(calls) < len(waiting)
+            if calls:
+                self._commit(calls)
+
+    def _commit(self, calls: Sequence[_Call]) -> None:
+        try:
+            if self._poison is not None:
+                raise self._poison
+            records = self._store(calls)
+            self._on_commit(records, self._position)
+        except BaseException as error:  # noqa: BLE001  every waiting caller raises it, whatever it was
+            if not isinstance(error, LogUnwritable):
+                self._poison = error
+            for call in calls:
+                call.outcome.set_exception(error)
+        else:
+            rest = iter(records)
+            for call in calls:
+                call.outcome.set_result(tuple(next(rest) for _ in call.facts))
+
+    def _store(self, calls: Sequence[_Call]) -> list[DeliveryRecord]:
+        at = max(self._clock(), self._last_at)
+        records, lines = [], []
+        seq, chain = self._position.seq, self._position.chain
+        for call in calls:
+            for fact, written in call.facts:
+                seq += 1
+                record, line = seal(fact, written, seq=seq, at=at, exec_id=self._exec_id, previous_chain=chain)
+                chain = record.chain
+                records.append(record)
+                lines.append(line)
+        with self._file_lock:
+            self._check_file()
+            self._write(lines)
+            offset = self._position.offset + sum(map(len, lines))
+            self._position = Position(offset=offset, seq=seq, chain=chain)
+        self._last_at = records[-1].at
+        return records
+
+    def _check_file(self) -> None:
+        ours = os.fstat(self._fd)
+        try:
+            named = os.stat(self.path)
+        except FileNotFoundError as error:
+            raise self._damaged("the file was removed while tfwatch was writing it") from error
+        if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
+            raise self._damaged("the file was replaced while tfwatch was writing it")
+        if ours.st_size != self._position.offset:
+            raise self._damaged(f"somebody else wrote to it: {ours.st_size} bytes, not {self._position.offset}")
+
+    def _damaged(self, problem: str) -> LogDamaged:
+        return LogDamaged(self.path, problem, seq=self._position.seq + 1, offset=self._position.offset)
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        for piece in _pieces(lines):
+            try:
+                _write_all(self._fd, piece)
+            except OSError as error:
+                # No half row may stay, nor a row whose caller is told that it wasn't written.
+                os.ftruncate(self._fd, self._position.offset)
+                self._sync(self._fd)
+                if error.errno not in _LATER:
+                    raise
+                raise LogUnwritable(error.errno, error.strerror, self.path) from error
+            # Never tried twice: after a failure the kernel may call lost pages clean, and a second sync would lie.
+            self._sync(self._fd)
+
+
+def _pieces(lines: Sequence[bytes]) -> list[bytes]:
+    pieces, gathered, size = [], [], 0
+    for line in lines:
+        gathered.append(line)
+        size += len(line)
+        if size >= _PIECE_BYTES:
+            pieces.append(b"".join(gathered))
+            gathered, size = [], 0
+    return [*pieces, b"".join(gathered)] if gathered else pieces
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def _open_or_create(path: str, start: Position) -> int:
+    """Open for appending. A missing or half-made log is made anew, unless rows of it are remembered."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        if start.seq:
+            raise PositionMismatch(path, "the file is gone", seq=start.seq, offset=start.offset) from error
+    else:
+        head = os.pread(fd, len(HEADER), 0)
+        if start.seq or head == HEADER or not HEADER.startswith(head):
+            return fd
+        os.close(fd)
+    _create(path)
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+
+def _create(path: str) -> None:
+    temporary = f"{path}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+    try:
+        os.fchmod(fd, _MODE)
+        _write_all(fd, HEADER)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    sync_folder(os.path.dirname(path))
+
+
+def _verify(fd: int, path: str, start: Position, torn_path: str) -> tuple[Position, datetime, int]:
+    """Where the good rows end, when the last of them happened, and how many bytes of torn tail were cut."""
+    record, position, last_line = check_position(fd, path, start), start, None
+    cut = 0
+    with open(fd, "rb", closefd=False) as file:
+        try:
+            for last_line, position in verified_lines(file, path, start):  # noqa: B007  the last ones count
+                pass
+        except LogDamaged as damage:
+            cut = cut_torn_tail(fd, damage, chain=position.chain, torn_path=torn_path)
+    if last_line is not None:
+        record = decode_at(last_line, position, path)
+    return position, record.at if record else _LONG_AGO, cut

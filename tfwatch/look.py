@@ -1,0 +1,288 @@
+"""A spool as it is now, seen from outside: nothing in it is made, changed or moved by looking."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from tfwatch.config import Config
+from tfwatch.ledger.index import Index, PackageState
+from tfwatch.ledger.log import LogDamaged, Position, read_log
+from tfwatch.ledger.rows import decode
+from tfwatch.model import DeliveryRecord, Integration, Stage
+from tfwatch.settings_file import load
+from tfwatch.settings_layers import Layers
+from tfwatch.settings_problems import ConfigError, Problem
+from tfwatch.spool import lock
+from tfwatch.spool.folders import Folders, NotAPackage
+
+_REPLAY_ROWS: Final = 5000
+_CHUNK: Final = 4 << 20
+_MOST_NAMES: Final = 20_000
+
+
+class Unavailable(Exception):
+    """The spool can't be looked at: why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """config.yaml as a command sees it. With `problems`, `config` holds defaults but for `spool.root`."""
+
+    path: str
+    config: Config
+    sources: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """Where an integration stands: whether it may be used, a word for it, who says so, why, and what to do."""
+
+    enabled: bool
+    state: str
+    source: str
+    reason: str = ""
+    what_to_do: str = ""
+
+
+def settings(path: str, environ: Mapping[str, str]) -> Settings:
+    """Read the settings; raises `ConfigError`."""
+    loaded = load(path, environ=environ)
+    return Settings(path=loaded.path, config=loaded.config, sources=loaded.sources, warnings=loaded.warnings)
+
+
+def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
+    """The same, but wrong values don't keep a running daemon from being looked at.
+
+    Raises `ConfigError` when the file can't be read at all or does not say where the spool is.
+    """
+    try:
+        return settings(path, environ)
+    except ConfigError as error:
+        layers = Layers(path, environ)
+        root = layers.get("spool.root", Config().spool.root)
+        if not layers.sound or not isinstance(root, str) or not os.path.isabs(root):
+            raise
+        config = Config()
+        config = config.model_copy(update={"spool": config.spool.model_copy(update={"root": root})})
+        return Settings(path=os.path.abspath(path), config=config, sources={}, problems=error.problems)
+
+
+class View:
+    """One look at a spool: whether a daemon works in it, what its folders hold, and what its log adds up to.
+
+    `trouble`: what kept the log from being read to its end; empty when nothing did.
+    """
+
+    def __init__(self, known: Settings) -> None:
+        """Raises `Unavailable`, OSError."""
+        self.settings = known
+        self.folders = Folders(known.config.spool.root)
+        _become_owner(self.folders)
+        _require_access(self.folders)
+        self.running = lock.is_held(self.folders.lock)
+        self.index, self.trouble = _read_index(self.folders, running=self.running)
+
+    def close(self) -> None:
+        """Let go of the projection."""
+        self.index.close()
+
+    def find(self, word: str) -> list[PackageState]:
+        """Packages the log knows by a name, a path, a SHA-256 or 8 digits of it, a trace or an order; latest first."""
+        for said in dict.fromkeys((word, word.lower(), os.path.basename(word))):
+            if said and (found := self.index.search(said)):
+                return found
+        return []
+
+    def places(self, name: str) -> tuple[Stage, ...]:
+        """The stages in whose folders a regular file of that name lies now, in the order of work."""
+        return tuple(stage for stage in Stage if self.folders.look(stage, name) is not None)
+
+    def near(self, word: str) -> list[str]:
+        """Names like a word nobody knows, the likeliest first."""
+        word = os.path.basename(word)
+        names = sorted(set(islice(self._names(), _MOST_NAMES)))
+        holding = [name for name in names if word.lower() in name.lower()] if word else []
+        return list(dict.fromkeys([*holding[:5], *difflib.get_close_matches(word, names, n=5, cutoff=0.6)]))[:5]
+
+    def stand(self, integration: Integration) -> Stand:
+        """Where an integration stands by the log and config.yaml."""
+        section = getattr(self.settings.config.integrations, integration.value)
+        missing = section.held_because if integration is Integration.GOTRANSCRIPT else None
+        source = self.settings.sources.get(f"integrations.{integration.value}.enabled", "default")
+        held = self.index.integration(integration)
+        if held.held:
+            since = f" since {held.since:%Y-%m-%d %H:%M} UTC" if held.since else ""
+            hint = f"mend the cause, then: tfwatch enable {integration.value}"
+            return Stand(
+                enabled=False, state=held.state, source=f"{held.state}{since}", reason=held.reason, what_to_do=hint
+            )
+        if not section.enabled:
+            hint = f"set integrations.{integration.value}.enabled: true"
+            return Stand(enabled=False, state="off", source=source, reason=f"off by {source}", what_to_do=hint)
+        if missing:
+            return Stand(enabled=False, state="held", source=source, reason=missing)
+        return Stand(enabled=True, state="enabled", source=source)
+
+    def story_rows(self, sha256s: set[str]) -> list[DeliveryRecord]:
+        """All rows about some contents, in the log's order."""
+        try:
+            return list(rows_about(self.folders.log, sha256s))
+        except FileNotFoundError:
+            return []
+
+    def _names(self) -> Iterator[str]:
+        for stage in (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED, Stage.SUBMITTED, Stage.DELIVERED):
+            try:
+                yield from self.folders.names(stage)
+            except OSError:
+                continue
+
+
+def rows_about(path: str, sha256s: set[str]) -> Iterator[DeliveryRecord]:
+    """Rows of a log that carry one of these SHA-256s. Only these are decoded, so a million others take a second.
+
+    Raises `tfwatch.ledger.rows.BadRow`, OSError.
+    """
+    needles = [sha256.encode() for sha256 in sha256s]
+    with open(path, "rb") as file:
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            block, newline, rest = (rest + chunk).rpartition(b"\n")
+            for line in _lines_with(block + newline, needles):
+                record = decode(line)
+                if record.sha256 in sha256s:
+                    yield record
+
+
+def _lines_with(block: bytes, needles: list[bytes]) -> Iterator[bytes]:
+    starts = set()
+    for needle in needles:
+        at = block.find(needle)
+        while at >= 0:
+            starts.add(block.rfind(b"\n", 0, at) + 1)
+            at = block.find(needle, block.find(b"\n", at) + 1)
+    for start in sorted(starts):
+        yield block[start : block.find(b"\n", start) + 1]
+
+
+def unreadable(folders: Folders) -> list[tuple[str, str]]:
+    """Packages in the outbox that may not be read, and what would let them be."""
+    found = []
+    for entry in folders.list(Stage.OUTBOX).entries:
+        if not os.access(folders.path(Stage.OUTBOX, entry.name), os.R_OK, effective_ids=True):
+            found.append((entry.name, describe_unreadable(folders, entry.name)))
+    return found
+
+
+def describe_unreadable(folders: Folders, name: str) -> str:
+    """Why the daemon can't read a file of the outbox, and the command that mends it."""
+    path = folders.path(Stage.OUTBOX, name)
+    return f"can't be read ({folders.describe(Stage.OUTBOX, name)}); let the daemon read it: chmod a+r '{path}'"
+
+
+def unfinished_why(folders: Folders, name: str, *, settle_seconds: float) -> str:
+    """Why a file of the outbox does not count as finished; empty when it does. Raises OSError, `NotAPackage`."""
+    # Reading ZIPs is not needed by any other command.
+    from tfwatch.spool.intake import ignore_lease_signals, probe
+
+    ignore_lease_signals()
+    fd = folders.open(Stage.OUTBOX, name)
+    try:
+        info = os.fstat(fd)
+        still = datetime.now().timestamp() - max(info.st_mtime, info.st_ctime)
+        return probe(fd, still_seconds=max(0.0, still), settle_seconds=settle_seconds).why
+    finally:
+        os.close(fd)
+
+
+def _become_owner(folders: Folders) -> None:
+    """As root, go on as the user whose spool it is: what is left here must be his, and he sees what the daemon sees."""
+    private = os.path.dirname(folders.lock)
+    if os.geteuid() != 0 or not os.path.isdir(private):
+        return
+    owner = os.stat(private)
+    if owner.st_uid == 0:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+
+
+def _require_access(folders: Folders) -> None:
+    private = os.path.dirname(folders.lock)
+    if not os.path.isdir(folders.root):
+        raise Unavailable(
+            f"{folders.root}: there is no such folder; spool.root in config.yaml names it, and "
+            f"this makes it: sudo install -d -o tfwatch -g tfwatch -m 2770 {folders.root}"
+        )
+    if os.path.isdir(private) and not os.access(private, os.R_OK | os.X_OK, effective_ids=True):
+        raise Unavailable(f"{private}: user {os.geteuid()} may not look into it; run the command with sudo")
+
+
+def _read_index(folders: Folders, *, running: bool) -> tuple[Index, str]:
+    """What the log adds up to: the projection as it is, else one in memory that is brought up to the log's end."""
+    try:
+        size = os.stat(folders.log).st_size
+    except FileNotFoundError:
+        return Index(":memory:"), ""
+    seen = _open_projection(folders.index)
+    offset = seen.position.offset if seen and seen.position else 0
+    if seen is not None and offset and (running or offset == size):
+        return seen, ""
+    fresh = seen.in_memory() if seen is not None and 0 < offset < size else Index(":memory:")
+    if seen is not None:
+        seen.close()
+    return fresh, _read_in(folders.log, fresh)
+
+
+def _open_projection(path: str) -> Index | None:
+    if not os.path.exists(path):
+        return None
+    try:
+        return Index(path, read_only=True)
+    except sqlite3.Error:
+        return None
+
+
+def _read_in(path: str, index: Index) -> str:
+    """Read what the log has beyond a projection; returns what ended it early, if anything did."""
+    rows, end, trouble = [], index.position or Position.start(), ""
+    try:
+        for record, position in read_log(path, index.position, live=True):
+            rows.append(record)
+            end = position
+            if len(rows) >= _REPLAY_ROWS:
+                index.apply(rows, end)
+                rows = []
+    except LogDamaged as error:
+        trouble = str(error)
+    index.apply(rows, end)
+    return trouble
+
+
+__all__ = [
+    "NotAPackage",
+    "Settings",
+    "Stand",
+    "Unavailable",
+    "View",
+    "describe_unreadable",
+    "rows_about",
+    "settings",
+    "settings_with_problems",
+    "unfinished_why",
+    "unreadable",
+]

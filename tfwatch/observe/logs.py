@@ -1,0 +1,88 @@
+"""loguru to where people look: the journal with its fields under systemd, else stderr as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from loguru import logger
+
+from tfwatch.model import rfc3339
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+FIELDS = ("EVENT", "PACKAGE", "SHA256", "TRACE_ID", "ORDER_ID", "INTEGRATION", "EXEC_ID")
+_PRIORITY = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7, "TRACE": 7}
+
+
+def set_up(level: str, form: Literal["auto", "json"], *, exec_id: str, environ: Mapping[str, str]) -> None:
+    """Send all log records, other libraries' too, to one place. `form` json: one object a line on stderr."""
+    logger.remove()
+    logger.configure(extra={"EXEC_ID": exec_id})
+    journal = _journal(environ) if form == "auto" else None
+    if journal is not None:
+        logger.add(journal, level=level, format="{message}", catch=True)
+    elif form == "json":
+        logger.add(_to_json, level=level, format="{message}", catch=True)
+    else:
+        logger.add(sys.stderr, level=level, format=_as_text, colorize=sys.stderr.isatty(), diagnose=False)
+    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+
+
+def _journal(environ: Mapping[str, str]) -> Callable[[Message], None] | None:
+    """systemd's journal, when our stderr is connected to it (`$JOURNAL_STREAM` holds its device and inode)."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        info = os.fstat(sys.stderr.fileno())
+        from systemd import journal
+    except (OSError, ImportError):
+        return None
+    if (device, inode) != (str(info.st_dev), str(info.st_ino)):
+        return None
+
+    def send(message: Message) -> None:
+        record = message.record
+        journal.send(_line(record), PRIORITY=str(_PRIORITY.get(record["level"].name, 6)), **_fields(record))
+
+    return send
+
+
+def _to_json(message: Message) -> None:
+    record = message.record
+    line = {"at": rfc3339(record["time"]), "level": record["level"].name, "message": _line(record)}
+    sys.stderr.write(json.dumps(line | _fields(record)) + "\n")
+
+
+def _as_text(record: Record) -> str:
+    record["extra"]["line"] = _line(record)
+    return "<dim>{time:YYYY-MM-DD HH:mm:ss.SSS}</dim> <level>{level: <8}</level> {extra[line]}\n"
+
+
+def _fields(record: Record) -> dict[str, str]:
+    extra = record["extra"]
+    return {field: _printable(str(extra[field])) for field in FIELDS if extra.get(field)}
+
+
+def _line(record: Record) -> str:
+    """The message and, for a bug, its traceback; never a lone surrogate, which no stream takes."""
+    return _printable(record["message"])
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Forward(logging.Handler):
+    """Other libraries log through the standard library; their warnings belong with ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger.opt(exception=record.exc_info).log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
+
+
+def _level(number: int) -> Any:
+    return logging.getLevelName(number) if number in (10, 20, 30, 40, 50) else number

@@ -1,0 +1,166 @@
+"""What the running daemon shows of itself, as one JSON document; `tfwatch status` adds what the log knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from tfwatch.delivery.claim import Outbox
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.mirror import MirrorLog
+from tfwatch.delivery.progress import Board
+from tfwatch.delivery.store import Store
+from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.track import TrackDelivery
+from tfwatch.delivery.wiring import Wiring
+from tfwatch.model import Integration, Stage, rfc3339
+from tfwatch.spool.names import printable
+from tfwatch.watch import Watch
+
+_MOST_LISTED: Final = 50
+
+
+class Running(Protocol):
+    """What a snapshot is taken of: the daemon."""
+
+    desk: Desk
+    board: Board
+    outbox: Outbox
+    store: Store
+    track: TrackDelivery
+    mirror: MirrorLog
+    watch: Watch
+    switches: dict[Integration, Switch]
+
+    @property
+    def wiring(self) -> Wiring:
+        """The services and settings in force."""
+        ...
+
+    @property
+    def config_problems(self) -> tuple[str, ...]:
+        """Why a changed config.yaml was not taken over; empty when it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look at the daemon: `document` for programs, `line` for people and systemd."""
+
+    document: Mapping[str, Any]
+    line: str
+
+
+def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
+    """Look at everything once. Counts come from the folders and the log; nothing here is remembered."""
+    index, works = daemon.desk.index, daemon.board.snapshot()
+    counts = {stage.value: count for stage, count in index.stage_counts().items()}
+    counts["outbox"] = len(daemon.outbox.listing.entries)
+    counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
+    today = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    delivered_today = index.settled_since(today)
+    now = time.monotonic()
+    integrations = {name.value: _integration(daemon, name) for name in Integration}
+    problems = _problems(daemon)
+    document = {
+        "exec_id": exec_id,
+        "pid": os.getpid(),
+        "version": version,
+        "stages": counts,
+        "ignored": daemon.outbox.listing.ignored,
+        "oddities": [printable(name) for name, _ in daemon.outbox.listing.oddities][:_MOST_LISTED],
+        "unfinished": {printable(name): why for name, why in list(daemon.outbox.unfinished.items())[:_MOST_LISTED]},
+        "in_flight": [
+            {
+                "package": printable(work.name),
+                "doing": work.doing,
+                "bytes_done": work.done,
+                "bytes": work.total,
+                "seconds": round(now - work.began, 1),
+            }
+            for work in works[:_MOST_LISTED]
+        ],
+        "integrations": integrations,
+        "backup_pending": index.unbacked_count() if daemon.wiring.storage else 0,
+        "watch": {
+            "mode": "polling" if daemon.watch.polling else "inotify",
+            "why": daemon.watch.deaf,
+            "latency_seconds": daemon.watch.latency_seconds,
+        },
+        "delivered_today": delivered_today,
+        "problems": problems,
+    }
+    sending = sum(work.doing in ("sending", "inspecting") for work in works)
+    line = _line(daemon, counts, sending, delivered_today, integrations, problems)
+    return Snapshot(document=document, line=line)
+
+
+def _integration(daemon: Running, name: Integration) -> dict[str, Any]:
+    stand = daemon.switches[name].stand
+    trouble = {
+        Integration.GOTRANSCRIPT: daemon.track.trouble,
+        Integration.S3: daemon.store.trouble,
+        Integration.SHEETS: daemon.mirror.trouble,
+    }[name]
+    return {
+        "enabled": stand.open,
+        "state": stand.word,
+        "source": stand.source,
+        "reason": stand.reason,
+        "what_to_do": stand.hint,
+        "trouble": trouble if stand.open else "",
+    }
+
+
+def _problems(daemon: Running) -> list[str]:
+    """What a person should look at, the most urgent first."""
+    problems = [f"config.yaml was not taken over: {problem}" for problem in daemon.config_problems]
+    folders, policy = daemon.desk.folders, daemon.wiring.policy
+    if daemon.desk.disk_full_since is not None:
+        problems.append(f"{folders.log}: {daemon.desk.disk_full_since}; deliveries wait: free some space")
+    free = folders.free_bytes()
+    if free < policy.min_free_bytes:
+        problems.append(
+            f"{folders.root}: only {free // 2**20} MiB free, less than spool.min_free_bytes "
+            f"({policy.min_free_bytes // 2**20} MiB): free some space"
+        )
+    if daemon.watch.deaf:
+        problems.append(f"{daemon.watch.deaf}; the folders are polled instead")
+    if not folders.atomic_renames:
+        problems.append(
+            f"{folders.root}: this file system has no RENAME_NOREPLACE; a file put in the way in the same instant "
+            "could be overwritten: use ext4, xfs or btrfs"
+        )
+    return problems + [text for _, text in list(daemon.outbox.problems.items())[:_MOST_LISTED]]
+
+
+def _line(
+    daemon: Running,
+    counts: Mapping[str, int],
+    sending: int,
+    delivered_today: int,
+    integrations: Mapping[str, Mapping[str, Any]],
+    problems: list[str],
+) -> str:
+    """`watching /var/lib/tfwatch/outbox · 2 sending · 14 submitted · 312 delivered today · S3 retrying`."""
+    parts = [f"watching {printable(daemon.desk.folders.folder(Stage.OUTBOX))}"]
+    parts += [f"{counts['outbox']} waiting"] if counts["outbox"] else []
+    parts += [f"{sending} sending"] if sending else []
+    parts += [f"{counts['submitted']} submitted", f"{delivered_today} delivered today"]
+    for name, stand in integrations.items():
+        if stand["state"] not in ("enabled", "off"):
+            parts.append(f"{name} {stand['state']}: {stand['reason']}")
+        elif stand["trouble"]:
+            parts.append(f"{name} in trouble: {stand['trouble']}")
+    parts += problems[:1]
+    return " · ".join(parts).encode("utf-8", "backslashreplace").decode()
+
+
+def to_json(snapshot: Snapshot) -> str:
+    """The document and the line, dated."""
+    return json.dumps({"at": rfc3339(datetime.now(UTC)), "line": snapshot.line, **snapshot.document}, indent=1)

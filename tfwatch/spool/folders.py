@@ -1,0 +1,386 @@
+"""The spool on disk. The only module that builds a path in it or moves a file.
+
+Everyone else holds a `Stage` and a name. A package moves by one no-clobber rename; both folders are then synced,
+so that a power cut can't take the move back once its fact was logged.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from tfwatch.model import Stage
+from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, reason_name
+from tfwatch.spool.renames import rename_noreplace
+
+PRIVATE: Final = ".tfwatch"
+_WHERE: Final = {
+    Stage.OUTBOX: "outbox",
+    Stage.CLAIMED: f"{PRIVATE}/claimed",
+    Stage.SUBMITTED: "submitted",
+    Stage.DELIVERED: "delivered",
+    Stage.REJECTED: "rejected",
+}
+_PRIVATE_FOLDERS: Final = (f"{PRIVATE}/requests", "logs", "rollbacks")
+CANARY: Final = ".tfwatch-canary"
+
+_KINDS: Final = (
+    (stat.S_ISLNK, "symbolic link"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISBLK, "block device"),
+    (stat.S_ISCHR, "character device"),
+)
+
+
+class SpoolUnusable(Exception):
+    """The spool can't be worked in: what is wrong with which path, and the command that mends it."""
+
+    def __init__(self, path: str, problem: str, hint: str) -> None:
+        super().__init__(f"{path}: {problem}; {hint}")
+        self.path = path
+        self.problem = problem
+        self.hint = hint
+
+
+class NotAPackage(Exception):
+    """Something named `*.zip` that is not a regular file: it is never opened and never followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One regular file that counts as a package, as the folder showed it. Times in ns, size in bytes."""
+
+    name: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What stays the same when it is renamed."""
+        return self.device, self.inode
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A folder as it is now: its packages, the oddities named `*.zip` (name, kind), how many others lie there."""
+
+    entries: tuple[Entry, ...]
+    oddities: tuple[tuple[str, str], ...]
+    ignored: int
+
+
+class Folders:
+    """One spool. Paths are built here, from `root`; none of these methods follows a link into a package's place."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self.atomic_renames = True
+        self._where = {stage: os.path.join(self.root, where) for stage, where in _WHERE.items()}
+
+    # --- the places ------------------------------------------------------------------------------------------------
+
+    def folder(self, stage: Stage) -> str:
+        """The folder of a stage, for the watcher and for messages."""
+        return self._where[stage]
+
+    def path(self, stage: Stage, name: str) -> str:
+        """Where a package of that name lies or would lie at a stage, for messages."""
+        return os.path.join(self._where[stage], name)
+
+    @property
+    def log(self) -> str:
+        return os.path.join(self.root, "log.csv")
+
+    @property
+    def lock(self) -> str:
+        return os.path.join(self.root, PRIVATE, "lock")
+
+    @property
+    def index(self) -> str:
+        return os.path.join(self.root, PRIVATE, "index.sqlite")
+
+    @property
+    def state(self) -> str:
+        """What the running daemon shows of itself to `tfwatch status`."""
+        return os.path.join(self.root, PRIVATE, "state.json")
+
+    @property
+    def requests(self) -> str:
+        return os.path.join(self.root, PRIVATE, "requests")
+
+    def torn(self, exec_id: str) -> str:
+        """Where a cut-off tail of the log is kept."""
+        return os.path.join(self.root, PRIVATE, f"torn-{exec_id}")
+
+    def rollback_document(self, exec_id: str) -> str:
+        return os.path.join(self.root, "rollbacks", f"rollback_integrations_{exec_id}.md")
+
+    # --- preparing -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make missing folders below the root. Raises `SpoolUnusable`: the exact path and the mending command."""
+        if not os.path.isdir(self.root):
+            problem = "is not a directory" if os.path.lexists(self.root) else "does not exist"
+            raise SpoolUnusable(self.root, f"the spool folder {problem}", f"make it: {_install(self.root)}")
+        for where in (PRIVATE, *_WHERE.values(), *_PRIVATE_FOLDERS):
+            self._make(os.path.join(self.root, where), private=where.startswith(PRIVATE))
+
+    def _make(self, path: str, *, private: bool) -> None:
+        try:
+            os.mkdir(path, 0o700 if private else 0o770)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise SpoolUnusable(
+                    path, "is in the way: not a directory", f"move it away: mv {path} {path}.old"
+                ) from None
+        except OSError as error:
+            raise SpoolUnusable(path, f"can't be made: {error.strerror}", f"make it: {_install(path)}") from error
+        else:
+            sync_folder(os.path.dirname(path))
+
+    def prove(self) -> None:
+        """Take one probe file through every folder: two mounts may share a device number and still refuse.
+
+        Raises `SpoolUnusable`.
+        """
+        probe = f".probe-{secrets.token_hex(4)}"
+        stages = [*Stage, Stage.OUTBOX]
+        here = os.path.join(self._where[Stage.OUTBOX], probe)
+        try:
+            os.close(os.open(here, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            folder = os.path.dirname(here)
+            raise SpoolUnusable(
+                folder, f"can't be written: {error.strerror}", f"check its owner and mode: {_install(folder)}"
+            ) from error
+        try:
+            for stage in stages[1:]:
+                there = os.path.join(self._where[stage], probe)
+                self.atomic_renames &= rename_noreplace(here, there)
+                here = there
+        except OSError as error:
+            folder = self._where[stage]
+            if error.errno == errno.EXDEV:
+                raise SpoolUnusable(
+                    folder,
+                    "is on another file system or mount than the rest of the spool, so no file can be renamed into it",
+                    f"put all folders on one: unmount it (umount {folder}) or set spool.root to one file system",
+                ) from error
+            raise SpoolUnusable(
+                folder, f"can't be written: {error.strerror}", f"check its owner and mode: {_install(folder)}"
+            ) from error
+        finally:
+            os.unlink(here)
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def list(self, stage: Stage) -> Listing:
+        """What lies in a stage's folder. Nothing is opened; links are not followed. Raises OSError."""
+        entries, oddities, ignored = [], [], 0
+        with os.scandir(self._where[stage]) as found:
+            for item in found:
+                if not counts(item.name):
+                    ignored += not item.name.endswith(REASON_SUFFIX) and not item.name.startswith(CANARY)
+                    continue
+                try:
+                    info = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(info.st_mode):
+                    entries.append(_entry(item.name, info))
+                else:
+                    oddities.append((item.name, kind_of(info.st_mode)))
+        return Listing(tuple(entries), tuple(oddities), ignored)
+
+    def names(self, stage: Stage) -> set[str]:
+        """The names alone of everything that counts there: cheaper than `list` for a large folder."""
+        with os.scandir(self._where[stage]) as found:
+            return {item.name for item in found if counts(item.name)}
+
+    def look(self, stage: Stage, name: str) -> Entry | None:
+        """One package as it lies at a stage now; None when no regular file of that name does."""
+        try:
+            info = os.lstat(self.path(stage, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return _entry(name, info) if stat.S_ISREG(info.st_mode) else None
+
+    def find(self, name: str) -> Stage | None:
+        """The stage in whose folder something of that name lies, the first in the order of work."""
+        return next((stage for stage in Stage if os.path.lexists(self.path(stage, name))), None)
+
+    def describe(self, stage: Stage, name: str) -> str:
+        """Owner and mode of a file, for a message about access: `owner 1000:1000, mode 0600`."""
+        info = os.lstat(self.path(stage, name))
+        return f"owner {info.st_uid}:{info.st_gid}, mode {stat.S_IMODE(info.st_mode):04o}"
+
+    def identity(self, stage: Stage) -> tuple[int, int] | None:
+        """Device and inode of a stage's folder: it changes when somebody replaces the folder."""
+        try:
+            info = os.stat(self._where[stage])
+        except OSError:
+            return None
+        return info.st_dev, info.st_ino
+
+    def changed_ns(self, stage: Stage) -> int:
+        """When a name last came or went there, ns."""
+        return os.stat(self._where[stage]).st_mtime_ns
+
+    def free_bytes(self) -> int:
+        """Room left for this process on the spool's file system."""
+        info = os.statvfs(self.root)
+        return info.f_bavail * info.f_frsize
+
+    def open(self, stage: Stage, name: str) -> int:
+        """Open a package for reading: a descriptor of a regular file, never one behind a link.
+
+        Raises `NotAPackage`, or OSError (PermissionError, FileNotFoundError…).
+        """
+        try:
+            fd = os.open(
+                self.path(stage, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+            )
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise NotAPackage(name) from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NotAPackage(name)
+        return fd
+
+    def reader(self, stage: Stage, name: str) -> BinaryIO:
+        """The same as a binary reader at byte 0."""
+        return os.fdopen(self.open(stage, name), "rb", buffering=0)
+
+    # --- moving ----------------------------------------------------------------------------------------------------
+
+    def free_name(self, name: str, *, leaving: Stage, taken: Callable[[str], bool]) -> str:
+        """The name a package keeps from its claim on: its own, or `~2`, `~3`… if any other stage has such a file."""
+        others = [stage for stage in Stage if stage is not leaving]
+
+        def is_taken(candidate: str) -> bool:
+            if taken(candidate) or any(os.path.lexists(self.path(stage, candidate)) for stage in others):
+                return True
+            return candidate != name and os.path.lexists(self.path(leaving, candidate))
+
+        return free_name(name, is_taken)
+
+    def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
+        """Rename a package into another stage; never over another file. A reason file goes when its package does.
+
+        Not yet on disk: `sync` both. Raises FileExistsError, FileNotFoundError, OSError.
+        """
+        self.atomic_renames &= rename_noreplace(self.path(source, name), self.path(target, new_name or name))
+        if source is Stage.REJECTED and (source, name) != (target, new_name or name):
+            self.remove_reason(name)
+
+    def sync(self, *stages: Stage) -> None:
+        """Put the names in these folders on disk. An error is final: the caller must not try again."""
+        for stage in stages:
+            sync_folder(self._where[stage])
+
+    def remove(self, stage: Stage, name: str) -> None:
+        """Remove a package that is backed up and logged as such; synced."""
+        os.unlink(self.path(stage, name))
+        self.sync(stage)
+
+    # --- small files -----------------------------------------------------------------------------------------------
+
+    def write_reason(self, name: str, text: str) -> None:
+        """Say beside a rejected package why it lies there."""
+        write_file(self.path(Stage.REJECTED, reason_name(name)), text, mode=0o660)
+
+    def remove_reason(self, name: str) -> None:
+        try:
+            os.unlink(self.path(Stage.REJECTED, reason_name(name)))
+        except FileNotFoundError:
+            pass
+
+    def append_rollback(self, exec_id: str, head: str, section: str) -> str:
+        """Add a section to this run's rollback document, made with `head` first; returns its path."""
+        path = self.rollback_document(exec_id)
+        try:
+            with open(path, encoding="utf-8") as file:
+                before = file.read()
+        except FileNotFoundError:
+            before = head
+        write_file(path, before + section, mode=0o660)
+        return path
+
+    def waiting_requests(self) -> Iterable[str]:
+        """Names of the request files that commands left, oldest first."""
+        return sorted(name for name in os.listdir(self.requests) if name.endswith(".json"))
+
+    def read_request(self, name: str) -> bytes:
+        """What a request file holds; at most 1 MiB of it."""
+        fd = os.open(os.path.join(self.requests, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            return file.read(1 << 20)
+
+    def drop_request(self, name: str) -> None:
+        try:
+            os.unlink(os.path.join(self.requests, name))
+        except FileNotFoundError:
+            pass
+
+    def leave_request(self, name: str, text: str) -> None:
+        """Leave a request for the daemon, on disk before this returns."""
+        write_file(os.path.join(self.requests, name), text, mode=0o660)
+
+    def touch_canary(self) -> None:
+        """Write and close a hidden file in the outbox: if events arrive here, this one does."""
+        path = os.path.join(self._where[Stage.OUTBOX], CANARY)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.unlink(path)
+
+
+def write_file(path: str, text: str, *, mode: int, durable: bool = True) -> None:
+    """Replace a small file at once: other readers see the old text or the new, never half."""
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
+    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if durable:
+        sync_folder(folder)
+
+
+def sync_folder(path: str) -> None:
+    """fsync a directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this `st_mode` is, in a word or two."""
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "regular file")
+
+
+def _entry(name: str, info: os.stat_result) -> Entry:
+    return Entry(name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _install(path: str) -> str:
+    return f"sudo install -d -o tfwatch -g tfwatch -m 2770 {path}"
