@@ -1,8 +1,7 @@
-"""The daemon: recover, then one loop that scans and decides, with lanes that do the blocking work."""
+"""The daemon: recover, then one loop that scans and decides. The blocking work is the workshop's."""
 
 from __future__ import annotations
 
-import queue
 import signal
 import threading
 import time
@@ -12,58 +11,37 @@ from typing import Final, Protocol
 
 from loguru import logger
 
-from tfwatch.delivery.admit import Admission, Claim
+from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
-from tfwatch.delivery.due import DueQueue
-from tfwatch.delivery.mirror import MirrorLog
-from tfwatch.delivery.moves import Moves
 from tfwatch.delivery.operate import Operate
-from tfwatch.delivery.progress import Board
 from tfwatch.delivery.rollback import Rollback
-from tfwatch.delivery.store import Store
-from tfwatch.delivery.submit import SubmitDelivery
 from tfwatch.delivery.switch import Switch
-from tfwatch.delivery.track import TrackDelivery
-from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import Stopping
-from tfwatch.lanes import Lanes
-from tfwatch.ledger.log import Log
-from tfwatch.model import Actor, Event, Fact, Integration, Package, Stage, write_detail
+from tfwatch.ledger.log import Log, LogDamaged, LogPoisoned
+from tfwatch.model import Actor, Event, Fact, Integration, Stage, write_detail
 from tfwatch.observe.health import Health
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.spool.intake import ignore_lease_signals
 from tfwatch.spool.watcher import Bell
 from tfwatch.watch import Watch
+from tfwatch.workshop import Wired, Workshop
 
 STOP_SECONDS: Final = 8.0
 """How long lanes may take to put down what they hold; systemd and operators expect a stop within ten seconds."""
 
-_TRACKING_LANES: Final = 2
 _SCAN_SHARE: Final = 4.0
 """Between two scans that events ask for, this many times as long as the last one took."""
 
-_Key = tuple[str, str]
+_WHILE_CLAIMING_SECONDS: Final = 1.0
+"""Between two scans while files found by the last one are still to be claimed."""
+
+_SETTLED: Final = frozenset((Stage.SUBMITTED.value, Stage.DELIVERED.value, Stage.REJECTED.value))
 
 
-class Configuration(Protocol):
+class Configuration(Wired, Protocol):
     """Where the daemon gets its wiring from, and how it learns that config.yaml has changed."""
-
-    @property
-    def wiring(self) -> Wiring:
-        """The services and settings in force."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """Submissions in flight."""
-        ...
-
-    @property
-    def backup_workers(self) -> int:
-        """Backups in flight."""
-        ...
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -84,69 +62,52 @@ class Configuration(Protocol):
 
 
 class Daemon:
-    """One run. It owns the threads; whoever makes it holds the spool's lock and has opened log and index."""
+    """One run. Whoever makes it holds the spool's lock and has opened log and index."""
 
-    def __init__(self, *, folders: Folders, log: Log, desk: Desk, configuration: Configuration, health: Health,
-                 exec_id: str, stop: threading.Event, switches: dict[Integration, Switch],
-                 rollback: Rollback, config_folder: str) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        folders: Folders,
+        log: Log,
+        desk: Desk,
+        configuration: Configuration,
+        health: Health,
+        exec_id: str,
+        stop: threading.Event,
+        switches: dict[Integration, Switch],
+        rollback: Rollback,
+        config_folder: str,
+    ) -> None:
         self.desk = desk
         self.switches = switches
-        self.configuration = configuration
-        self.board = Board()
-        self.waiting = WaitingRoom()
         self._folders = folders
         self._log = log
+        self._configuration = configuration
         self._health = health
         self._exec_id = exec_id
         self._stop = stop
         self._rollback = rollback
+        self._bell = Bell()
         self._reload_asked = False
         self._scan_wanted = True
         self._failure: BaseException | None = None
-        self._bell = Bell()
-        self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
-        self._in_flight = 0
-        self._flight_lock = threading.Lock()
-        self._limbo: dict[str, float] = {}
-        self._polls: DueQueue[_Key] = DueQueue()
-        self._backups: DueQueue[_Key] = DueQueue()
-        self._sheet_bell = threading.Event()
-        self._sweep_bell = Bell()
-        stopping = stop.is_set
-        self.admission = Admission(
-            desk, self.waiting, self.board, stopping=stopping, freed=lambda: self._bell.ring("outbox")
+        self.workshop = Workshop(
+            desk, configuration, switches, rollback, log_path=folders.log, bell=self._bell, stop=stop, failed=self.fail
         )
-        self.outbox = Outbox(desk, self.waiting, self.admission, dispatch=self._dispatch)
-        self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
-        self.submit = SubmitDelivery(
-            desk, admission=self.admission, waiting=self.waiting, board=self.board,
-            switch=switches[Integration.GOTRANSCRIPT], rollback=rollback, store=self.store, stopping=stopping,
-            accepted=self._on_accepted, delivered=self._on_delivered, in_limbo=self._on_limbo,
-        )  # fmt: skip
-        self.track = TrackDelivery(desk, delivered=self._on_delivered)
-        self.mirror = MirrorLog(folders.log, desk.index)
-        self.moves = Moves(
-            desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self._on_delivered
-        )
-        self.operate = Operate(desk, switches, rollback)
+        self.outbox = Outbox(desk, self.workshop.waiting, self.workshop.admission, dispatch=self.workshop.dispatch)
         self.watch = Watch(self._bell, folders, desk, config_folder)
-        self._lanes: dict[str, Lanes[Claim] | Lanes[_Key]] = {
-            "submit": Lanes("submit", take=self._claims.get, do=self._do_claim, failed=self.fail),
-            "track": Lanes("track", take=self._polls.take, do=self._do_poll, failed=self.fail),
-            "backup": Lanes("backup", take=self._backups.take, do=self._do_backup, failed=self.fail),
-        }
-        self._sheet_thread = threading.Thread(target=self._mirror_rows, name="sheet", daemon=True)
-        self._moves_thread = threading.Thread(target=self._watch_moves, name="moves", daemon=True)
+        self._operate = Operate(desk, switches, rollback)
+        self._gate = switches[Integration.GOTRANSCRIPT]
 
     @property
     def wiring(self) -> Wiring:
         """The services and settings in force."""
-        return self.configuration.wiring
+        return self._configuration.wiring
 
     @property
     def config_problems(self) -> tuple[str, ...]:
         """Why a changed config.yaml was not taken over; empty when it was."""
-        return self.configuration.problems
+        return self._configuration.problems
 
     # --- a run -----------------------------------------------------------------------------------------------------
 
@@ -169,8 +130,11 @@ class Daemon:
             return
         if self._failure is None:
             self._failure = error
-            text = "".join(traceback.format_exception(error))
-            logger.critical("stopping: {}: {}\n{}", type(error).__name__, error, text)
+            if isinstance(error, LogDamaged | LogPoisoned):
+                logger.critical("stopping: {}", error)
+            else:
+                text = "".join(traceback.format_exception(error))
+                logger.critical("stopping: {}: {}\n{}", type(error).__name__, error, text)
         self.stop()
 
     def stop(self) -> None:
@@ -180,9 +144,8 @@ class Daemon:
 
     def _take_signals(self) -> None:
         ignore_lease_signals()
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGHUP, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -194,62 +157,29 @@ class Daemon:
     def _start(self) -> None:
         for claimed in self._folders.list(Stage.CLAIMED).entries:
             claim = Claim(name=claimed.name, dropped_as=claimed.name, recovered=True)
-            if self.admission.recover(claim):
-                self._limbo[claimed.name] = 0.0
-        self.moves.sweep(recovering=True)
+            if self.workshop.admission.recover(claim):
+                self.workshop.wait_in_limbo(claimed.name, 0.0)
+        self.workshop.moves.sweep(recovering=True)
         self._apply_configuration()
-        self._fill_queues()
         self.watch.start()
         self._take_requests()
         self.outbox.scan()
-        self._lanes["track"].resize(_TRACKING_LANES)
-        self._sheet_thread.start()
-        self._moves_thread.start()
+        self.workshop.start()
         self._health.ready()
         logger.info("watching {} (run {})", self._folders.folder(Stage.OUTBOX), self._exec_id)
-
-    def _fill_queues(self) -> None:
-        index, now = self.desk.index, self.desk.now()
-        for state in index.at_stage(Stage.SUBMITTED):
-            self._polls.put((state.sha256, state.name), 0.0)
-        for state in index.unbacked():
-            self._backups.put((state.sha256, state.name), 0.0)
-        for state in index.at_stage(Stage.OUTBOX):
-            if state.retry_at is not None and state.retry_at > now:
-                seconds = (state.retry_at - now).total_seconds()
-                self.waiting.put(state.name, self._folders.look(Stage.OUTBOX, state.name), seconds)
 
     def _finish(self) -> int:
         """Within ten seconds: lanes put down what they hold; what can't be put down is recovered at the next start."""
         deadline = time.monotonic() + STOP_SECONDS
-        self._health.stopping()
         self._stop.set()
-        self._polls.close()
-        self._backups.close()
-        self._sheet_bell.set()
-        self._sweep_bell.ring("stop")
-        self._drop_queued_claims()
-        for _ in range(256):
-            self._claims.put(None)
-        ended = [lanes.join(deadline) for lanes in self._lanes.values()]
-        self.watch.stop()
-        for thread in (self._sheet_thread, self._moves_thread):
-            if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        if not all(ended):
+        self._health.stopping()
+        if not isinstance(self._failure, LogDamaged | LogPoisoned):
+            self.outbox.give_back_held()
+        if not self.workshop.stop(deadline):
             logger.warning("some requests were still under way; what became of them is found out at the next start")
+        self.watch.stop()
         self._health.stopped()
         return 1 if self._failure is not None else 0
-
-    def _drop_queued_claims(self) -> None:
-        self.outbox.give_back_held()
-        while True:
-            try:
-                claim = self._claims.get_nowait()
-            except queue.Empty:
-                return
-            if claim is not None and not claim.recovered:
-                self.admission.give_back(claim)
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -258,188 +188,103 @@ class Daemon:
         rung = self._bell.wait(self._patience())
         if self._stop.is_set():
             return
-        if "config" in rung or self.watch.rescan_due:
-            self._reload_if_changed()
-        if "requests" in rung or self.watch.rescan_due:
-            self._take_requests()
         self._log.check_inode()
-        policy = self.configuration.wiring.policy
         if self.watch.rescan_due:
-            self._folders_again(policy.rescan_seconds)
-            rung = rung | {"outbox", "submitted"}
+            rung = rung | {"config", "requests", Stage.OUTBOX.value, *_SETTLED}
+            self._look_at_everything()
+        if "config" in rung:
+            self._reload_if_changed()
+        if "requests" in rung:
+            self._take_requests()
+        if rung & _SETTLED:
+            self.workshop.look_for_moves()
         self.watch.check_canary()
-        if rung & {"submitted", "delivered", "rejected"}:
-            self._sweep_bell.ring("sweep")
-        self._scan_if_needed(rung="outbox" in rung)
-        self.outbox.look_at_held(policy)
+        self._scan_if_needed(rung=Stage.OUTBOX.value in rung)
+        self.outbox.look_at_held(self.wiring.policy)
         self._send_what_can_go()
         self._health.beat(self)
 
     def _patience(self) -> float:
         """Seconds the loop may sleep: until the first thing that is due without any event."""
-        switch = self.switches[Integration.GOTRANSCRIPT]
-        waits = [self.watch.next_due(), self._health.next_beat(self)]
-        if self.outbox.has_candidates and self._room() > 0 and switch.stand.open:
+        stand = self._gate.stand
+        if self.outbox.has_candidates and stand.open and self.workshop.room > 0:
             return 0.0
+        waits = [self.watch.next_due(), self._health.next_beat(self)]
         look = self.outbox.next_look()
         if look is not None:
             waits.append(max(look, self._scan_pause()))
-        if self._limbo and switch.stand.open:
-            waits.append(max(0.0, min(self._limbo.values()) - time.monotonic()))
-        if not switch.stand.open and (opens := switch.waits) is not None:
+        if self._scan_wanted:
+            waits.append(self._scan_pause())
+        if stand.open and (due := self.workshop.limbo_due()) is not None:
+            waits.append(due)
+        if not stand.open and (opens := self._gate.waits) is not None:
             waits.append(max(0.05, opens))
         return max(0.0, min(waits))
 
     def _scan_pause(self) -> float:
         """Until the next scan may be made: a large folder isn't listed again for every file that comes."""
-        pause = self.outbox.scanned_at + _SCAN_SHARE * self.outbox.scan_seconds - time.monotonic()
-        return max(0.0, pause)
+        pause = _SCAN_SHARE * self.outbox.scan_seconds
+        if self.outbox.has_candidates:
+            pause = max(pause, _WHILE_CLAIMING_SECONDS)
+        return max(0.0, self.outbox.scanned_at + pause - time.monotonic())
 
     def _scan_if_needed(self, *, rung: bool) -> None:
-        self._scan_wanted |= rung
-        look = self.outbox.next_look()
-        if not self._scan_wanted and (look is None or look > 0.0):
-            return
-        if self.outbox.has_candidates and time.monotonic() - self.outbox.scanned_at < 1.0:
-            return
-        if self._scan_pause() == 0.0:
+        self._scan_wanted |= rung or self.outbox.next_look() == 0.0
+        if self._scan_wanted and self._scan_pause() == 0.0:
             self._scan_wanted = False
             self.outbox.scan()
 
     def _send_what_can_go(self) -> None:
-        wiring = self.configuration.wiring
-        switch = self.switches[Integration.GOTRANSCRIPT]
-        stand = switch.stand
+        wiring, stand = self.wiring, self._gate.stand
         if stand.open:
-            self._dispatch_limbo()
-            while self._room() > 0 and self.outbox.claim_next(wiring.policy, purpose="deliver"):
-                pass
-        elif switch.probe_due:
-            if self._in_flight == 0 and not self.outbox.claim_next(wiring.policy, purpose="deliver", is_probe=True):
+            self.workshop.dispatch_limbo()
+            self._claim_all(wiring, is_backup=False)
+        elif self._gate.probe_due:
+            idle = self.workshop.in_flight == 0
+            if idle and not self.outbox.claim_next(wiring.policy, purpose="deliver", is_probe=True):
                 self._rollback.offer_probe()
         elif wiring.policy.when_disabled == "backup" and wiring.storage is not None and stand.word != "waiting":
-            while self._room() > 0 and self.outbox.claim_next(wiring.policy, purpose="back up"):
-                pass
+            self._claim_all(wiring, is_backup=True)
 
-    def _dispatch_limbo(self) -> None:
-        now = time.monotonic()
-        for name, due in list(self._limbo.items()):
-            if due <= now and self._room() > 0 and self.desk.in_work.take(name):
-                del self._limbo[name]
-                self._dispatch(Claim(name=name, dropped_as=name, recovered=True))
+    def _claim_all(self, wiring: Wiring, *, is_backup: bool) -> None:
+        while self.workshop.room > 0:
+            if not self.outbox.claim_next(wiring.policy, purpose="back up" if is_backup else "deliver"):
+                return
 
-    def _room(self) -> int:
-        """How many more claims may be made: one for each lane, and one for each to go on with."""
-        return 2 * self.configuration.workers - self._in_flight
-
-    def _folders_again(self, rescan_seconds: float) -> None:
+    def _look_at_everything(self) -> None:
+        """Events or not: folders that went missing are made again, replaced ones are watched again."""
         try:
             self._folders.prepare()
         except SpoolUnusable as error:
             logger.error("{}", error)
-        self.watch.rescan(rescan_seconds, self.outbox.scan_seconds)
+        self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
 
     # --- configuration and requests ----------------------------------------------------------------------------------
 
     def _reload_if_changed(self) -> None:
-        if not self._reload_asked and not self.configuration.changed():
+        if not self._reload_asked and not self._configuration.changed():
             return
         self._reload_asked = False
         self._health.reloading()
-        if self.configuration.reload():
+        if self._configuration.reload():
             self._apply_configuration()
             logger.info("configuration taken over")
         self._health.ready()
 
     def _apply_configuration(self) -> None:
-        turned_on = self.configuration.configure(self.switches, self.desk, self._rollback)
+        turned_on = self._configuration.configure(self.switches, self.desk, self._rollback)
         if Integration.GOTRANSCRIPT in turned_on:
             self._rollback.requeue_rejected()
-        if turned_on:
-            self.waiting.free_all()
-        self._lanes["submit"].resize(self.configuration.workers)
-        self._lanes["backup"].resize(self.configuration.backup_workers)
-        for state in self.desk.index.unbacked() if self.configuration.wiring.storage else ():
-            self._backups.put((state.sha256, state.name), 0.0)
-        self._backups.hurry()
-        self._sheet_bell.set()
-        self.watch.configure(self.configuration.wiring.policy)
-        self._bell.ring("outbox")
+        self.workshop.waiting.free_all()
+        self.workshop.configure()
+        self.watch.configure(self.wiring.policy)
+        self._bell.ring(Stage.OUTBOX.value)
 
     def _take_requests(self) -> None:
-        if self.operate.take_all():
-            self.waiting.free_all()
-            self._backups.hurry()
-            self._bell.ring("outbox")
-
-    # --- what the lanes do -------------------------------------------------------------------------------------------
-
-    def _dispatch(self, claim: Claim) -> None:
-        with self._flight_lock:
-            self._in_flight += 1
-        self._claims.put(claim)
-
-    def _do_claim(self, claim: Claim) -> None:
-        try:
-            self.submit.deliver(claim, self.configuration.wiring)
-        finally:
-            self.desk.in_work.release(claim.name)
-            with self._flight_lock:
-                self._in_flight -= 1
-            self._bell.ring("lane")
-
-    def _do_poll(self, key: _Key) -> None:
-        if self.switches[Integration.GOTRANSCRIPT].stand.word in ("off", "disabled"):
-            self._polls.put(key, self.configuration.wiring.policy.poll_seconds)
-            return
-        again = self.track.ask(*key, self.configuration.wiring)
-        if again is not None:
-            self._polls.put(key, again)
-        else:
-            self._bell.ring("lane")
-
-    def _do_backup(self, key: _Key) -> None:
-        was_in_trouble = bool(self.store.trouble)
-        stand = self.switches[Integration.S3].stand
-        again = self.store.back_up(*key, self.configuration.wiring) if stand.open else None
-        self._bell.ring("lane")
-        if again is not None:
-            self._backups.put(key, again)
-        elif was_in_trouble and not self.store.trouble:
-            self._backups.hurry()
-
-    def _on_accepted(self, package: Package) -> None:
-        policy = self.configuration.wiring.policy
-        self._polls.put((package.sha256, package.name), policy.poll_seconds)
-
-    def _on_delivered(self, package: Package) -> None:
-        if self.configuration.wiring.storage is not None:
-            self._backups.put((package.sha256, package.name), 0.0)
-
-    def _on_limbo(self, name: str, seconds: float) -> None:
-        self._limbo[name] = time.monotonic() + seconds
-        self._bell.ring("limbo")
-
-    def _mirror_rows(self) -> None:
-        try:
-            while not self._stop.is_set():
-                pause = 1.0
-                if self.switches[Integration.SHEETS].stand.open:
-                    pause = self.mirror.run(self.configuration.wiring, self._stop.is_set)
-                self._sheet_bell.wait(None if pause == float("inf") else pause)
-                self._sheet_bell.clear()
-        except BaseException as error:  # noqa: BLE001  ends the process, with its traceback
-            self.fail(error)
-
-    def _watch_moves(self) -> None:
-        try:
-            again: float = 3600.0
-            while not self._stop.is_set():
-                self._sweep_bell.wait(again)
-                if not self._stop.is_set():
-                    again = 3600.0 if self.moves.sweep() else 1.0
-        except BaseException as error:  # noqa: BLE001  ends the process, with its traceback
-            self.fail(error)
+        if self._operate.take_all():
+            self.workshop.waiting.free_all()
+            self.workshop.integrations_changed()
+            self._bell.ring(Stage.OUTBOX.value)
 
 
 def record_repairs(desk: Desk, *, cut_bytes: int, torn_path: str) -> None:

@@ -6,9 +6,9 @@ import difflib
 import os
 import pwd
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -21,7 +21,7 @@ from tfwatch.settings_file import load
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem
 from tfwatch.spool import lock
-from tfwatch.spool.folders import Folders, NotAPackage
+from tfwatch.spool.folders import Folders
 
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20
@@ -199,7 +199,7 @@ def unfinished_why(folders: Folders, name: str, *, settle_seconds: float) -> str
     fd = folders.open(Stage.OUTBOX, name)
     try:
         info = os.fstat(fd)
-        still = datetime.now().timestamp() - max(info.st_mtime, info.st_ctime)
+        still = time.time() - max(info.st_mtime, info.st_ctime)
         return probe(fd, still_seconds=max(0.0, still), settle_seconds=settle_seconds).why
     finally:
         os.close(fd)
@@ -271,18 +271,3 @@ def _read_in(path: str, index: Index) -> str:
         trouble = str(error)
     index.apply(rows, end)
     return trouble
-
-
-__all__ = [
-    "NotAPackage",
-    "Settings",
-    "Stand",
-    "Unavailable",
-    "View",
-    "describe_unreadable",
-    "rows_about",
-    "settings",
-    "settings_with_problems",
-    "unfinished_why",
-    "unreadable",
-]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import BinaryIO, NewType
+from types import MappingProxyType
+from typing import BinaryIO, Final, NewType
 
 Sha256 = NewType("Sha256", str)
 """A package's identity: 64 lower-case hex digits."""
@@ -82,6 +83,14 @@ class Verdict(StrEnum):
     PENDING = "pending"
     COMPLETED = "completed"
     REFUSED = "refused"
+
+
+VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
+    dict.fromkeys(("queued", "received", "submitted", "accepted", "processing", "in_progress"), Verdict.PENDING)
+    | dict.fromkeys(("delivered", "completed", "complete", "done", "transcribed"), Verdict.COMPLETED)
+    | dict.fromkeys(("rejected", "refused", "failed", "cancelled", "canceled"), Verdict.REFUSED)
+)
+"""What a service's status word means, in small letters. A word that isn't here is pending, with a warning."""
 
 
 class Integration(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tfwatch import requests
+from tfwatch.requests import Command, Request
+from tfwatch.spool.folders import Folders
 
 STAGES = ("outbox", "submitted", "delivered", "rejected")
 PATIENCE = 30.0
@@ -173,9 +178,44 @@ class Spool:
     def events(self, package: str | None = None) -> list[str]:
         return [row["event"] for row in self.rows(package)]
 
+    def row(self, event: str, package: str | None = None) -> dict[str, str]:
+        """The only row of that event, of all or of one package."""
+        (found,) = [row for row in self.rows(package) if row["event"] == event]
+        return found
+
+    def wait_for_event(self, event: str, package: str | None = None, *, count: int = 1, seconds: float = PATIENCE) -> None:
+        """Wait until the log has so many rows of that event."""
+        try:
+            wait_until(lambda: self.events(package).count(event) >= count, f"{count} × {event}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.picture()}") from None
+
+    def assert_sound(self) -> None:
+        """Whatever happened: the chain holds, no number is left out, and no package lies in two places."""
+        header, *lines = (self.root / "log.csv").read_bytes().decode().removesuffix("\r\n").split("\r\n")
+        chain = hashlib.sha256(header.encode()).hexdigest()
+        for number, line in enumerate(lines, start=1):
+            row, _, found = line.rpartition(",")
+            chain = hashlib.sha256(f"{chain}\n{row}".encode()).hexdigest()
+            assert chain == found, f"row {number} breaks the chain\n{self.picture()}"
+            assert str(number) == line.partition(",")[0], self.picture()
+        lying = [name for stage in STAGES for name in self.names(stage)] + list(self.claimed())
+        assert sorted(set(lying)) == sorted(lying), self.picture()
+
     def state(self) -> dict[str, Any]:
         """What the running daemon shows of itself."""
         return json.loads((self.root / ".tfwatch" / "state.json").read_text())
+
+    def document(self) -> str:
+        """All rollback documents, one after the other."""
+        return "\n".join(path.read_text() for path in sorted((self.root / "rollbacks").glob("rollback_integrations_*.md")))
+
+    def ask(self, command: Command, **words: Any) -> None:
+        """Leave a request as a command does; returns once the daemon has taken it, if it runs."""
+        folders = Folders(str(self.root))
+        name = requests.leave(folders, Request(command=command, user="tests", **words))
+        if self.process is not None:
+            wait_until(lambda: name not in os.listdir(folders.requests), f"the daemon takes {command}")
 
 
 def merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tfwatch.adapters.gotranscript_deliveries import traceparent
 from tfwatch.adapters.gotranscript_replies import (
-    VERDICTS,
     Reply,
     find_id,
     read_lookup,
@@ -28,7 +27,7 @@ from tfwatch.adapters.gotranscript_replies import (
 )
 from tfwatch.adapters.gotranscript_v4 import read_order, with_reference
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
-from tfwatch.model import Receipt, StatusReport, Verdict
+from tfwatch.model import VERDICTS, Receipt, StatusReport, Verdict
 
 NOW = datetime(2025, 11, 13, 10, 35, 33, tzinfo=UTC)
 SECRET = "key-CANARY-1234"

@@ -100,7 +100,7 @@ def test_an_escaped_text_is_one_harmless_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cell"),
     [
-        ("João – 電.zip", "João – 電.zip"),
+        ("João 電.zip", "João 電.zip"),
         ("a\r\nb", r"a\x0d\x0ab"),
         ("a\\b", r"a\\b"),
         ("\x85\u2028", r"\xc2\x85\xe2\x80\xa8"),

@@ -19,14 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
-from tfwatch.model import OrderId, Receipt, StatusReport, Verdict
-
-VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
-    dict.fromkeys(("queued", "received", "submitted", "accepted", "processing", "in_progress"), Verdict.PENDING)
-    | dict.fromkeys(("delivered", "completed", "complete", "done", "transcribed"), Verdict.COMPLETED)
-    | dict.fromkeys(("rejected", "refused", "failed", "cancelled", "canceled"), Verdict.REFUSED)
-)
-"""What a service's status word means. A word that isn't here is pending."""
+from tfwatch.model import VERDICTS, OrderId, Receipt, StatusReport, Verdict
 
 _THIS_PACKAGE_NEVER: Final = frozenset({400, 409, 410, 413, 415, 422})
 _TRY_LATER: Final = frozenset({408, 425, 429})

@@ -23,6 +23,8 @@ from tfwatch.ports import BackupStoragePort
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
 
+__all__ = ["S3Settings", "connect"]
+
 _T = TypeVar("_T")
 
 _MIB: Final = 1024 * 1024
@@ -116,7 +118,7 @@ class _S3Storage:
         with closing(self._client.get_object(Bucket=self._bucket, Key=backup.key)["Body"]) as body:
             for chunk in body.iter_chunks(_CHUNK):
                 if backup.stopping():
-                    raise Stopping
+                    raise Stopping("told to stop")
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -141,11 +143,11 @@ class _S3Storage:
             except TransientError:
                 # A server that compares checksums refuses changed bytes, and would refuse them for ever.
                 if body.sent_whole and body.sha256.hexdigest() != package.sha256:
-                    raise ContentChanged from None
+                    raise ContentChanged("not the bytes that were inspected") from None
                 raise
         if body.sha256.hexdigest() != package.sha256:
             self._call(backup, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
-            raise ContentChanged
+            raise ContentChanged("not the bytes that were inspected")
         return _Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
 
     # --- many parts -------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class _S3Storage:
                 digests.update(digest)
                 md5s.update(body.md5.digest())
         if whole.hexdigest() != package.sha256:
-            raise ContentChanged
+            raise ContentChanged("not the bytes that were inspected")
         self._call(
             backup,
             lambda: self._client.complete_multipart_upload(
@@ -206,7 +208,7 @@ class _S3Storage:
             )
         except TransientError:
             if body.sent_whole and body.digest() != digest:
-                raise ContentChanged from None
+                raise ContentChanged("not the bytes that were inspected") from None
             raise
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 
@@ -272,7 +274,7 @@ class _S3Storage:
         )
         def tried() -> _T:
             if backup.stopping():
-                raise Stopping
+                raise Stopping("told to stop")
             with translated(self._secrets):
                 return request()
 

@@ -58,13 +58,13 @@ class Body:
 
     def read(self, size: int = -1) -> bytes:
         if self._stopping():
-            raise Stopping
+            raise Stopping("told to stop")
         left = self._size - self._at
         wanted = left if size < 0 else min(size, left)
         self._zip.seek(self._start + self._at)
         chunk = self._zip.read(wanted)
         if len(chunk) < wanted:
-            raise ContentChanged
+            raise ContentChanged("not the bytes that were inspected")
         self._at += len(chunk)
         if self._is_sending:
             self.sha256.update(chunk)

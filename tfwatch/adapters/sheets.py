@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.oauth2.service_account import Credentials
@@ -98,12 +99,12 @@ class _GoogleSheet:
             skip = span.first_seq - first_seq
             cells = [[fitted(cell) for cell in row] for row in rows[skip : skip + span.count]]
             for offset, piece in pieces(cells):
-                self._trusting(lambda span=span, top=span.top + offset, piece=piece: self._write(span, top, piece))
+                self._trusting(partial(self._write, span, span.top + offset, piece))
 
     def read(self, first_seq: int, count: int) -> Sequence[Sequence[str]]:
         found: list[list[str]] = []
         for span in spans(self._name, first_seq, count):
-            found += self._trusting(lambda span=span: self._read(span))
+            found += self._trusting(partial(self._read, span))
         return found
 
     def close(self) -> None:
@@ -129,8 +130,8 @@ class _GoogleSheet:
 
     def _values_at(self, title: str, top: int, last: int) -> list[list[str]]:
         # What was written RAW as text is shown as that text, whatever it looks like.
-        options = {"valueRenderOption": "FORMATTED_VALUE"}
-        answer = self._http.values_get(self._id, self._range(title, top, last), options)
+        where = self._range(title, top, last)
+        answer = self._http.values_get(self._id, where, {"valueRenderOption": "FORMATTED_VALUE"})
         width = len(self._header)
         rows = [[*(str(cell) for cell in row), *[""] * (width - len(row))] for row in answer.get("values", [])]
         return [*rows, *([[""] * width] * (last - top + 1 - len(rows)))]
@@ -147,8 +148,9 @@ class _GoogleSheet:
         sheet = self._worksheets().get(span.title)
         if sheet is None:
             sheet = self._add(span.title, last)
+        elif not sheet.headed:
+            sheet.headed = self._is_headed(span)
         if not sheet.ready:
-            sheet.headed = sheet.headed or self._is_headed(span)
             if changes := self._changes(sheet):
                 self._change(changes)
             sheet.ready = True
@@ -236,7 +238,9 @@ def _credentials(service_account: str) -> Credentials:
     hint = "give integrations.sheets.service_account_json the JSON that Google gave, or its path"
     try:
         text = service_account if service_account.lstrip().startswith("{") else _read(service_account)
-        return Credentials.from_service_account_info(json.loads(text), scopes=_SCOPES)
+        info = json.loads(text)
+        credentials: Credentials = Credentials.from_service_account_info(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        return credentials
     except OSError as error:
         raise ServiceError(f"the service account's file can't be read: {error.strerror}", hint=hint) from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -55,7 +55,7 @@ class SheetsHTTP(HTTPClient):
         clock: Callable[[], float],
         sleep: Callable[[float], object],
     ) -> None:
-        super().__init__(credentials, session=AuthorizedSession(credentials))
+        super().__init__(credentials, session=AuthorizedSession(credentials))  # type: ignore[no-untyped-call]
         self.set_timeout(_TIMEOUT)
         self._base_url = (base_url or GOOGLE).rstrip("/")
         self._email = credentials.service_account_email

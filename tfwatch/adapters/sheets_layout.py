@@ -15,7 +15,7 @@ GROWTH: Final = 50_000
 
 MAX_CELL: Final = 50_000
 MAX_REQUEST_BYTES: Final = 1_900_000
-"""Google advises 2 MB at most; the rest is for what surrounds the rows. Source: developers.google.com/sheets/api/limits"""
+"""Google advises 2 MB (developers.google.com/sheets/api/limits); the rest is for what surrounds the rows."""
 
 _CUT_MARK: Final = "… [cut]"
 

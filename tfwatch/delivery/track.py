@@ -14,7 +14,7 @@ from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceError, TransientError
 from tfwatch.ledger.index import PackageState
-from tfwatch.model import OrderId, Package, Stage, StatusReport, Verdict
+from tfwatch.model import VERDICTS, OrderId, Package, Stage, StatusReport, Verdict
 from tfwatch.spool.names import printable
 
 _LONGEST: Final = 3600.0
@@ -28,6 +28,7 @@ class TrackDelivery:
         self._desk = desk
         self._delivered = delivered
         self._rng = rng or random.Random()  # noqa: S311  spreads polls, protects nothing
+        self._strange_words: set[str] = set()
         self.trouble: str = ""
 
     def next_poll(self, state: PackageState, poll_seconds: float) -> float:
@@ -51,6 +52,7 @@ class TrackDelivery:
             return self.next_poll(state, wiring.policy.poll_seconds)
         self.trouble = ""
         if report.verdict is Verdict.PENDING:
+            self._note_word(state, report.word)
             return self.next_poll(state, wiring.policy.poll_seconds)
         return self._settle(state, report)
 
@@ -71,6 +73,14 @@ class TrackDelivery:
         if settled.log is Stage.DELIVERED:
             self._delivered(package_of(now))
         return None
+
+    def _note_word(self, state: PackageState, word: str) -> None:
+        """A word the contract doesn't know is taken as pending; somebody should know of it, once."""
+        if word and word.casefold() not in VERDICTS and word not in self._strange_words:
+            self._strange_words.add(word)
+            logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning(
+                "order {}: the service says {!r}, a word tfwatch doesn't know; taken as pending", state.order_id, word
+            )
 
     def _note_trouble(self, state: PackageState, failure: TransientError | ServiceError) -> None:
         """Once per episode: the same words for every order would drown all others."""

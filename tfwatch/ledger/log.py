@@ -49,7 +49,7 @@ class LogPoisoned(Exception):
     """It can't be known any more what of the log is on disk: the daemon must stop. A restart verifies and repairs."""
 
     def __init__(self, path: str, cause: BaseException) -> None:
-        super().__init__(f"{escape(path)} takes no more rows: {cause}; mend that and restart tfwatch, which verifies it")
+        super().__init__(f"{escape(path)} takes no more rows: {cause}; mend that, then restart tfwatch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,8 @@ def check_position(fd: int, path: str, position: Position) -> DeliveryRecord | N
     if position.seq == 0:
         if os.pread(fd, len(HEADER), 0) != HEADER:
             raise LogDamaged(path, "it is not that of a tfwatch log", seq=0, offset=0)
+        if position != Position.start():
+            raise PositionMismatch(path, "no log begins at the remembered place", seq=0, offset=position.offset)
         return None
     try:
         return _row_before(fd, position)

@@ -16,7 +16,7 @@ MAX_TORN_ROWS: Final = 1000
 
 # A row ends after its chain, even when one byte of its line end is wrong. Not at "\r\0": that is a row torn between
 # the two, with the zeros some file systems leave after a power cut.
-_LINE_ENDS: Final = re.compile(rb"(?<=,[0-9a-f]{64})(?:\r[^\0]|[^\r]\n)|\n", re.DOTALL)
+_LINE_ENDS: Final = re.compile(rb"(?<=,[0-9a-f]{64})(?:\r[^\0]|[^\r]\n)|\r?\n", re.DOTALL)
 
 
 def cut_torn_tail(fd: int, damage: LogDamaged, *, chain: str, torn_path: str) -> int:

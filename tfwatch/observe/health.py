@@ -77,7 +77,7 @@ class Health:
 
     def next_beat(self, daemon: Running) -> float:
         """Seconds until the next beat is due."""
-        pause = _BUSY_SECONDS if self._stale or daemon.board.snapshot() else _IDLE_SECONDS
+        pause = _BUSY_SECONDS if self._stale or daemon.workshop.board.snapshot() else _IDLE_SECONDS
         if self._watchdog_seconds is not None:
             pause = min(pause, self._watchdog_seconds / 3)
         return max(0.0, self._looked_at + pause - self._clock())

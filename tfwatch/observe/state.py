@@ -12,15 +12,12 @@ from typing import Any, Final, Protocol
 
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
-from tfwatch.delivery.mirror import MirrorLog
-from tfwatch.delivery.progress import Board
-from tfwatch.delivery.store import Store
 from tfwatch.delivery.switch import Switch
-from tfwatch.delivery.track import TrackDelivery
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.model import Integration, Stage, rfc3339
 from tfwatch.spool.names import printable
 from tfwatch.watch import Watch
+from tfwatch.workshop import Workshop
 
 _MOST_LISTED: Final = 50
 
@@ -29,12 +26,9 @@ class Running(Protocol):
     """What a snapshot is taken of: the daemon."""
 
     desk: Desk
-    board: Board
     outbox: Outbox
-    store: Store
-    track: TrackDelivery
-    mirror: MirrorLog
     watch: Watch
+    workshop: Workshop
     switches: dict[Integration, Switch]
 
     @property
@@ -58,7 +52,7 @@ class Snapshot:
 
 def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
     """Look at everything once. Counts come from the folders and the log; nothing here is remembered."""
-    index, works = daemon.desk.index, daemon.board.snapshot()
+    index, works = daemon.desk.index, daemon.workshop.board.snapshot()
     counts = {stage.value: count for stage, count in index.stage_counts().items()}
     counts["outbox"] = len(daemon.outbox.listing.entries)
     counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
@@ -103,9 +97,9 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
 def _integration(daemon: Running, name: Integration) -> dict[str, Any]:
     stand = daemon.switches[name].stand
     trouble = {
-        Integration.GOTRANSCRIPT: daemon.track.trouble,
-        Integration.S3: daemon.store.trouble,
-        Integration.SHEETS: daemon.mirror.trouble,
+        Integration.GOTRANSCRIPT: daemon.workshop.track.trouble,
+        Integration.S3: daemon.workshop.store.trouble,
+        Integration.SHEETS: daemon.workshop.mirror.trouble,
     }[name]
     return {
         "enabled": stand.open,

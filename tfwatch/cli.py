@@ -1,0 +1,374 @@
+"""The command line: commands and exit codes; no policy. What a command doesn't need is not imported: most end soon.
+
+Exit codes: 0 fine, 1 a problem was found, 2 wrong usage, 75 another daemon holds the spool, 78 configuration error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from tfwatch import __version__, terminal
+from tfwatch.cli_sandbox import sandbox
+from tfwatch.model import Integration
+from tfwatch.spool.names import printable
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from tfwatch.look import View
+    from tfwatch.requests import Command
+    from tfwatch.story import When
+
+PROBLEM: Final = terminal.PROBLEM
+CONFIG: Final = 78
+
+app = typer.Typer(
+    help="Deliver ZIPs: drop one into outbox/, and it is sent once, tracked, backed up and logged.",
+    epilog="Exit codes: 0 fine, 1 a problem was found, 2 wrong usage, 75 another daemon holds this spool, "
+    "78 configuration error.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help starts in half the time and reads well in a pipe; a traceback must not show variables: secrets.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")]
+
+
+def main() -> None:
+    """The entry point."""
+    terminal.set_up()
+    app()
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if wanted:
+        python = ".".join(map(str, sys.version_info[:3]))
+        typer.echo(f"tfwatch {__version__} (Python {python})")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+# --- the daemon -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(*, config: ConfigFile = None) -> None:
+    """Run the daemon in the foreground until SIGTERM.
+
+    \b
+    tfwatch run -c /etc/tfwatch/config.yaml
+    """
+    from tfwatch import app as composition
+
+    raise typer.Exit(composition.run(_path(config), os.environ))
+
+
+@app.command("check-config")
+def check_config(*, config: ConfigFile = None, as_json: Json = False) -> None:
+    """Show every problem of the settings with its line, or where each value comes from. Changes nothing.
+
+    \b
+    tfwatch check-config -c config.yaml
+    """
+    from tfwatch import check, look
+    from tfwatch.settings_problems import ConfigError
+
+    path = _path(config)
+    try:
+        settings = look.settings(path, os.environ)
+    except ConfigError as error:
+        if as_json:
+            terminal.say_json(check.refusal(path, error.problems))
+            raise typer.Exit(CONFIG) from None
+        terminal.fail(*map(str, error.problems), _count(error.problems), code=CONFIG)
+    document = check.assemble(settings)
+    if as_json:
+        terminal.say_json(document)
+    else:
+        terminal.say_all(check.render(document))
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(*, config: ConfigFile = None, as_json: Json = False) -> None:
+    """Show what the daemon does, what waits, and what needs a person (then the exit code is 1).
+
+    \b
+    tfwatch status
+    tfwatch status --json | jq .stages.outbox.count
+    """
+    from datetime import UTC, datetime
+
+    from tfwatch import report
+
+    with _view(config, tolerant=True) as view:
+        when = _when(view)
+        document = report.assemble(view, datetime.now(UTC), when)
+        if as_json:
+            terminal.say_json(document)
+        else:
+            terminal.say_all(report.render(document, when))
+    if document["config_problems"]:
+        raise typer.Exit(CONFIG)
+    if document["needs_a_person"]:
+        raise typer.Exit(PROBLEM)
+
+
+@app.command()
+def why(
+    word: Annotated[str, typer.Argument(metavar="NAME|SHA|TRACE|ORDER", help="A name, or 8 digits of the SHA-256.")],
+    *,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the whole story of a package, where it is now, and what to do next.
+
+    \b
+    tfwatch why interview_v2.zip
+    tfwatch why outbox/interview_v2.zip
+    tfwatch why 9f86d081
+    """
+    from tfwatch import ask
+    from tfwatch import why as told
+
+    with _view(config) as view:
+        when = _when(view)
+        document = told.assemble(view, word, when)
+        if as_json:
+            terminal.say_json(document)
+        elif told.is_known(document):
+            terminal.say_all(told.render(document, when))
+        else:
+            terminal.fail(ask.unknown(view, word))
+    if not told.is_known(document):
+        raise typer.Exit(PROBLEM)
+
+
+@app.command("log")
+def show_log(
+    *,
+    config: ConfigFile = None,
+    excel: Annotated[bool, typer.Option("--excel", help="For Brazilian Excel: ';', BOM, local time.")] = False,
+    last: Annotated[int | None, typer.Option("-n", min=0, metavar="N", help="Only the last N rows.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new rows until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print log.csv.
+
+    \b
+    tfwatch log -n 20
+    tfwatch log --excel > log.csv
+    tfwatch log --json --follow
+    """
+    from tfwatch import printlog
+
+    if excel and as_json:
+        raise typer.BadParameter("--excel and --json exclude each other")
+    with _view(config) as view:
+        shape = printlog.Shape.EXCEL if excel else printlog.Shape.JSON if as_json else printlog.Shape.CSV
+        try:
+            for row in printlog.shaped(view.folders.log, shape, _zone(view), last=last, follow=follow):
+                sys.stdout.buffer.write(row)
+                if follow:
+                    sys.stdout.buffer.flush()
+        except printlog.Unprintable as error:
+            sys.stdout.buffer.flush()
+            terminal.fail(str(error))
+        except FileNotFoundError:
+            terminal.fail(f"{view.folders.log}: there is no log yet; it begins with the first package")
+        except KeyboardInterrupt:
+            raise typer.Exit from None
+
+
+# --- asking the daemon ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def requeue(
+    words: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, or SHA-256 digits.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Ask for a second order of what was accepted.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Put packages back into outbox/ to be sent again: all of them, or none if one can't be.
+
+    \b
+    tfwatch requeue interview_v2.zip
+    tfwatch requeue --force interview_v2.zip     a second order of it
+    """
+    from tfwatch import ask
+
+    with _view(config) as view:
+        states, refused = [], []
+        for word in words:
+            try:
+                state = ask.choose(view, word)
+                ask.check_requeue(view, state, forced=force)
+            except ask.NotPossible as error:
+                refused.append(str(error))
+            else:
+                states.append(state)
+        if refused:
+            terminal.fail(*refused, "nothing was put back")
+        request = ask.requeue_request(states, user=ask.user_name(os.environ), forced=force)
+        taken = ask.leave(view, request)
+        packages = [
+            {"package": printable(s.name), "sha256": s.sha256, "now_in": [p.value for p in view.places(s.name)]}
+            for s in states
+        ]
+    if as_json:
+        terminal.say_json({"taken": taken is True, "packages": packages})
+    else:
+        for package in packages:
+            place = " and ".join(f"{p}/" for p in package["now_in"]) or "no folder"
+            terminal.say(
+                f"{package['package']}: now in {place}"
+                if taken
+                else f"{package['package']}: {_taken_later(taken=taken)}"
+            )
+    if taken is False:
+        raise typer.Exit(PROBLEM)
+
+
+IntegrationName = Annotated[Integration, typer.Argument(metavar="INTEGRATION", help="gotranscript, s3 or sheets.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the log.")]
+
+
+@app.command()
+def enable(
+    integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
+) -> None:
+    """Take an integration back into use after a rollback, a pause or `disable`; requeues what a rollback rejected.
+
+    \b
+    tfwatch enable gotranscript
+    """
+    _switch("enable", integration, reason, config, as_json=as_json)
+
+
+@app.command()
+def disable(
+    integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
+) -> None:
+    """Stop using an integration until `enable`, whatever the settings say; packages wait.
+
+    \b
+    tfwatch disable gotranscript --reason "the portal moves tonight"
+    """
+    _switch("disable", integration, reason, config, as_json=as_json)
+
+
+def _switch(command: Command, integration: Integration, reason: str, config: str | None, *, as_json: bool) -> None:
+    from tfwatch import ask
+    from tfwatch.look import View
+    from tfwatch.requests import Request
+
+    with _view(config) as view:
+        request = Request(command=command, user=ask.user_name(os.environ), integration=integration, reason=reason)
+        taken = ask.leave(view, request)
+        with closing(View(view.settings)) as after:
+            stand = after.stand(integration)
+    if as_json:
+        terminal.say_json({
+            "integration": integration.value, "taken": taken is True, "enabled": stand.enabled, "state": stand.state,
+            "source": stand.source, "reason": printable(stand.reason), "what_to_do": stand.what_to_do,
+        })  # fmt: skip
+    elif taken:
+        terminal.say(_standing(integration, command, stand.state, stand.source, stand.reason))
+    else:
+        terminal.say(f"{integration}: {_taken_later(taken=taken)}")
+    if taken is False or (taken and command == "enable" and not stand.enabled):
+        raise typer.Exit(PROBLEM)
+
+
+def _standing(integration: Integration, command: str, state: str, source: str, reason: str) -> str:
+    if command == "enable" and state == "off":
+        return f"{integration}: nothing holds it any more, but {source} has it off"
+    if command == "enable" and state == "held":
+        return f"{integration}: nothing is sent yet: {reason}"
+    return f"{integration}: {state} ({source}){f': {reason}' if reason and state != 'enabled' else ''}"
+
+
+def _taken_later(*, taken: bool | None) -> str:
+    if taken is None:
+        return "noted; no daemon is running, so it is done at the next start (systemctl start tfwatch)"
+    return "noted, but the daemon has not taken it up yet; look again in a moment: tfwatch status"
+
+
+app.command()(sandbox)
+
+
+# --- what several commands need ---------------------------------------------------------------------------------------
+
+
+def _path(config: str | None) -> str:
+    if config is not None:
+        return config
+    from tfwatch.settings_file import default_path
+
+    return default_path(os.environ)
+
+
+@contextmanager
+def _view(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
+    """Look at the spool the settings name; ends the command with words and its exit code when that can't be done.
+
+    `tolerant`: settings with problems are good enough to find the spool.
+    """
+    from tfwatch import look
+    from tfwatch.settings_problems import ConfigError
+
+    read = look.settings_with_problems if tolerant else look.settings
+    try:
+        with closing(look.View(read(_path(config), os.environ))) as view:
+            yield view
+    except ConfigError as error:
+        terminal.fail(*map(str, error.problems), _count(error.problems), code=CONFIG)
+    except look.Unavailable as error:
+        terminal.fail(str(error))
+    except PermissionError as error:
+        terminal.fail(f"{error.filename}: user {os.geteuid()} may not read it; run the command with sudo")
+
+
+def _count(problems: tuple[object, ...]) -> str:
+    return f"{len(problems)} problem(s) in the settings; mend them, then: tfwatch check-config"
+
+
+def _zone(view: View) -> tzinfo | None:
+    """The time zone for people's eyes; None: the machine's own."""
+    from zoneinfo import ZoneInfo
+
+    name = view.settings.config.timezone
+    return None if name == "local" else ZoneInfo(name)
+
+
+def _when(view: View) -> When:
+    from tfwatch.printlog import local
+
+    zone = _zone(view)
+    return lambda moment: local(moment, zone)

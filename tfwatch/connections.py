@@ -1,0 +1,249 @@
+"""The configuration in force, connected: config.yaml → adapters and policy. The only importer of adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loguru import logger
+
+from tfwatch.config import Config, changed_sections, needs_restart
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.rollback import Rollback
+from tfwatch.delivery.switch import Setting, Switch
+from tfwatch.delivery.wiring import Policy, Wiring
+from tfwatch.errors import ServiceError
+from tfwatch.model import Integration
+from tfwatch.observe.logs import set_up
+from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
+from tfwatch.settings_file import Loaded, load
+from tfwatch.settings_problems import ConfigError
+from tfwatch.spool.intake import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ports:
+    transcription: TranscriptionPort | None
+    storage: BackupStoragePort | None
+    sheet: SheetPort | None
+
+
+class LiveConfiguration:
+    """config.yaml as it is now, connected. A changed file is taken over as a whole, or not at all.
+
+    Making one raises `ServiceError` for credentials that can't be read.
+    """
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str], exec_id: str, stop: threading.Event) -> None:
+        self._stop = stop
+        self._environ = environ
+        self._exec_id = exec_id
+        self._loaded = loaded
+        self._files = loaded.files
+        self._fingerprint = _fingerprint(loaded.files)
+        self._ports = _connect(loaded.config, frozenset(), None, stop)
+        self._wiring = _wire(loaded.config, self._ports)
+        self.problems: tuple[str, ...] = ()
+
+    @property
+    def wiring(self) -> Wiring:
+        """The services and settings in force."""
+        return self._wiring
+
+    @property
+    def workers(self) -> int:
+        """Submissions in flight."""
+        return self._loaded.config.integrations.gotranscript.workers
+
+    @property
+    def backup_workers(self) -> int:
+        """Backups in flight."""
+        return self._loaded.config.integrations.s3.workers
+
+    def changed(self) -> bool:
+        """Whether a file the configuration was read from has changed since it was last read."""
+        return _fingerprint(self._files) != self._fingerprint
+
+    def reload(self) -> bool:
+        """Read it again; false when it has problems: they are logged, and the old one stays in force."""
+        self._fingerprint = _fingerprint(self._files)
+        try:
+            loaded = load(self._loaded.path, environ=self._environ)
+        except ConfigError as error:
+            self._files = error.files or self._files
+            self._fingerprint = _fingerprint(self._files)
+            self._refuse(tuple(str(problem) for problem in error.problems))
+            return False
+        self._files = loaded.files
+        self._fingerprint = _fingerprint(loaded.files)
+        if fixed := needs_restart(self._loaded.config, loaded.config):
+            self._refuse(tuple(f"{key} can't change while running: restart tfwatch" for key in fixed))
+            return False
+        for warning in loaded.warnings:
+            logger.warning("{}", warning)
+        before, now = self._loaded.config, loaded.config
+        if before.logging != now.logging:
+            set_up(now.logging.level, now.logging.format, exec_id=self._exec_id, environ=self._environ)
+        # The old clients are not closed: lanes may be in the middle of a call. They go when the last call does.
+        try:
+            self._ports = _connect(now, changed_sections(before, now), self._ports, self._stop)
+        except ServiceError as error:
+            self._refuse((f"{error}; {error.hint}",))
+            return False
+        self._loaded, self._wiring = loaded, _wire(now, self._ports)
+        self.problems = ()
+        return True
+
+    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> set[Integration]:
+        """Tell each switch and the rollback what the configuration says; gives those turned on by it."""
+        integrations, sources = self._loaded.config.integrations, self._loaded.sources
+        rollback.configure(integrations.gotranscript.rollback_after)
+        turned_on = set()
+        for integration, switch in switches.items():
+            section = getattr(integrations, integration.value)
+            missing = integrations.gotranscript.held_because if integration is Integration.GOTRANSCRIPT else None
+            setting = Setting(
+                enabled=section.enabled,
+                source=sources.get(f"integrations.{integration.value}.enabled", "default"),
+                missing=missing or "",
+            )
+            probing = integration is Integration.GOTRANSCRIPT and integrations.gotranscript.resume == "probe"
+            if switch.configure(setting, desk, probing=probing):
+                turned_on.add(integration)
+        return turned_on
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        for port in (self._ports.transcription, self._ports.storage, self._ports.sheet):
+            if port is not None:
+                port.close()
+
+    def _refuse(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        for problem in problems:
+            logger.error("{}", problem)
+        logger.bind(EVENT="ALERT").warning(
+            "{}: not taken over; the settings from before stay in force", self._loaded.path
+        )
+
+
+def _fingerprint(files: tuple[str, ...]) -> tuple[object, ...]:
+    seen: list[object] = []
+    for file in files:
+        try:
+            info = os.stat(file)
+        except OSError:
+            seen.append(None)
+        else:
+            seen.append((info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns))
+    return tuple(seen)
+
+
+def _connect(config: Config, changed: frozenset[str], before: _Ports | None, stop: threading.Event) -> _Ports:
+    """Clients for what is on; those whose section didn't change are kept."""
+
+    def keep(section: str) -> bool:
+        return before is not None and f"integrations.{section}" not in changed
+
+    return _Ports(
+        transcription=before.transcription if before and keep("gotranscript") else _connect_gotranscript(config),
+        storage=before.storage if before and keep("s3") else _connect_s3(config),
+        sheet=before.sheet if before and keep("sheets") else _connect_sheets(config, stop),
+    )
+
+
+def _connect_gotranscript(config: Config) -> TranscriptionPort | None:
+    section = config.integrations.gotranscript
+    if not section.enabled or section.base_url is None or section.api_key is None:
+        return None
+    # An integration that is off is not even imported: an idle daemon stays small.
+    from tfwatch.adapters import gotranscript
+
+    return gotranscript.connect(
+        gotranscript.GotranscriptSettings(
+            profile=section.profile,
+            base_url=section.base_url,
+            api_key=section.api_key.get_secret_value(),
+            timeout_seconds=section.timeout_seconds,
+            attempts=section.retry.attempts,
+            initial_seconds=section.retry.initial_seconds,
+            max_seconds=section.retry.max_seconds,
+            on_unknown=section.on_unknown_outcome,
+            max_connections=section.workers + 4,
+            mode=section.mode,
+            language=section.language,
+            callback_url=section.callback_url.get_secret_value() if section.callback_url else None,
+        )
+    )
+
+
+def _connect_s3(config: Config) -> BackupStoragePort | None:
+    section = config.integrations.s3
+    if not section.enabled:
+        return None
+    from tfwatch.adapters import s3
+    from tfwatch.adapters.s3_client import S3Settings
+
+    return s3.connect(
+        S3Settings(
+            endpoint_url=section.endpoint_url,
+            region=section.region,
+            bucket=section.bucket,
+            prefix=section.prefix,
+            access_key=section.access_key.get_secret_value() if section.access_key else None,
+            secret_key=section.secret_key.get_secret_value() if section.secret_key else None,
+            part_size_mib=section.part_size_mib,
+            workers=section.workers,
+        )
+    )
+
+
+def _connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
+    section = config.integrations.sheets
+    if not section.enabled or section.service_account_json is None:
+        return None
+    from tfwatch.adapters import sheets
+    from tfwatch.ledger.rows import COLUMNS
+
+    settings = sheets.SheetsSettings(
+        spreadsheet_id=section.spreadsheet_id,
+        worksheet=section.worksheet,
+        service_account_json=section.service_account_json.get_secret_value(),
+        api_base_url=section.api_base_url,
+    )
+    return sheets.connect(settings, header=COLUMNS, clock=time.monotonic, sleep=stop.wait)
+
+
+def _wire(config: Config, ports: _Ports) -> Wiring:
+    gotranscript, sheets = config.integrations.gotranscript, config.integrations.sheets
+    place = "\n".join((sheets.spreadsheet_id, sheets.worksheet, sheets.api_base_url or ""))
+    return Wiring(
+        policy=Policy(
+            verify=config.intake.verify,
+            duplicates=config.intake.duplicates,
+            limits=Limits(
+                max_bytes=config.intake.max_bytes,
+                max_entries=config.intake.max_entries,
+                max_uncompressed_bytes=config.intake.max_uncompressed_bytes,
+            ),
+            on_unknown=gotranscript.on_unknown_outcome,
+            when_disabled=gotranscript.when_disabled,
+            poll_seconds=gotranscript.poll_seconds,
+            s3_prefix=config.integrations.s3.prefix,
+            batch_seconds=sheets.batch_seconds,
+            batch_rows=sheets.batch_rows,
+            settle_seconds=config.spool.settle_seconds,
+            rescan_seconds=config.spool.rescan_seconds,
+            incomplete_timeout_seconds=config.spool.incomplete_timeout_seconds,
+            min_free_bytes=config.spool.min_free_bytes,
+            watch=config.spool.watch,
+        ),
+        transcription=ports.transcription,
+        storage=ports.storage,
+        sheet=ports.sheet,
+        sheet_name=hashlib.sha256(place.encode()).hexdigest()[:16],
+    )

@@ -1,0 +1,297 @@
+"""`tfwatch status`: what the running daemon shows of itself, with what the folders and the log say, in one document."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tfwatch import __version__
+from tfwatch.ledger.index import PackageState
+from tfwatch.look import View, unreadable
+from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
+from tfwatch.spool.names import printable
+from tfwatch.story import Scene, When, next_step, seconds
+
+_MOST_LISTED: Final = 20
+_BAR: Final = 20
+_SHORT_OF_WORK: Final = ("rolled back", "paused", "held")
+
+Document = dict[str, Any]
+
+
+def scene_of(view: View, state: PackageState) -> Scene:
+    """What a package's story needs to know of its surroundings."""
+    integrations = view.settings.config.integrations
+    stand = view.stand(Integration.GOTRANSCRIPT)
+    held = "" if stand.enabled else f"{Integration.GOTRANSCRIPT} is {stand.state}: {stand.reason}"
+    return Scene(
+        places=view.places(state.name),
+        running=view.running,
+        held=held,
+        lift=stand.what_to_do,
+        backups_on=integrations.s3.enabled,
+        worksheet=integrations.sheets.worksheet if integrations.sheets.enabled else None,
+    )
+
+
+# --- assembling -----------------------------------------------------------------------------------------------------
+
+
+def assemble(view: View, now: datetime, when: When) -> Document:
+    """The whole status as plain values; its keys are stable. Names are printable, moments RFC 3339."""
+    shown = _shown(view) if view.running else {}
+    listing = view.folders.list(Stage.OUTBOX)
+    blocked = unreadable(view.folders)
+    integrations = shown.get("integrations") or {name.value: _integration(view, name) for name in Integration}
+    document: Document = {
+        "at": rfc3339(now),
+        "spool": printable(view.folders.root),
+        "config": printable(view.settings.path),
+        "daemon": _daemon(view, shown),
+        "stages": _stages(view, shown, now),
+        "in_flight": [_with_percent(work) for work in shown.get("in_flight", ())],
+        "waiting": [_waiting(state) for state in _waiting_states(view)],
+        "integrations": integrations,
+        "backup_pending": view.index.unbacked_count() if view.settings.config.integrations.s3.enabled else 0,
+        "delivered_today": view.index.settled_since(_midnight(now)),
+        "unfinished": shown.get("unfinished", {}),
+        "ignored": listing.ignored,
+        "oddities": [{"package": printable(name), "kind": kind} for name, kind in listing.oddities[:_MOST_LISTED]],
+        "unreadable": [{"package": printable(name), "what_to_do": how} for name, how in blocked[:_MOST_LISTED]],
+        "parked": [_problem(view, state, when) for state in view.index.parked()[:_MOST_LISTED]],
+        "last_problems": [_problem(view, state, when) for state in view.index.recent_problems(10)],
+        "watch": shown.get("watch"),
+        "problems": shown.get("problems", []),
+        "config_problems": [str(problem) for problem in view.settings.problems],
+    }
+    document["needs_a_person"] = list(_needs(view, document))
+    return document
+
+
+def _shown(view: View) -> Document:
+    """The daemon's own document; empty in its first moments."""
+    try:
+        with open(view.folders.state, encoding="utf-8") as file:
+            shown = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return shown if isinstance(shown, dict) else {}
+
+
+def _daemon(view: View, shown: Mapping[str, Any]) -> Document:
+    exec_id = shown.get("exec_id")
+    return {
+        "running": view.running,
+        "pid": shown.get("pid"),
+        "exec_id": exec_id,
+        "since": _began(exec_id) if exec_id else None,
+        "version": shown.get("version", __version__),
+        "line": shown.get("line", ""),
+    }
+
+
+def _began(exec_id: str) -> str | None:
+    """When a run began: its name says so, `20251113T103533Z_MSJTU6`."""
+    try:
+        return rfc3339(datetime.strptime(exec_id.partition("_")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC))
+    except ValueError:
+        return None
+
+
+def _stages(view: View, shown: Mapping[str, Any], now: datetime) -> Document:
+    """Count and oldest age of each stage. A daemon that runs has counted its settled packages already."""
+    counted = shown.get("stages", {})
+    stages = {}
+    for stage in Stage:
+        if stage in (Stage.OUTBOX, Stage.CLAIMED):
+            entries = view.folders.list(stage).entries
+            count, oldest = len(entries), min((entry.ctime_ns for entry in entries), default=None)
+            age = None if oldest is None else max(0.0, time.time() - oldest / 1e9)
+        else:
+            count = counted[stage.value] if stage.value in counted else len(view.folders.names(stage))
+            since = view.index.oldest_at(stage) if count else None
+            age = None if since is None else max(0.0, (now - since) / timedelta(seconds=1))
+        stages[stage.value] = {"count": count, "oldest_seconds": None if age is None else round(age, 1)}
+    return stages
+
+
+def _with_percent(work: Mapping[str, Any]) -> Document:
+    total = work.get("bytes") or 0
+    # Inspecting reads the file and then unpacks it, so it may count further than the file is long.
+    done = min(work.get("bytes_done", 0), total)
+    return {**work, "percent": round(100 * done / total) if total else 0}
+
+
+def _waiting_states(view: View) -> list[PackageState]:
+    """Packages with a next try, the soonest first; one whose outcome is unknown waits in claimed/."""
+    states = [*view.index.at_stage(Stage.OUTBOX), *view.index.at_stage(Stage.CLAIMED)]
+    due = sorted((state.retry_at, n) for n, state in enumerate(states) if state.retry_at is not None)
+    return [states[n] for _, n in due[:_MOST_LISTED]]
+
+
+def _waiting(state: PackageState) -> Document:
+    return {
+        "package": printable(state.name),
+        "sha256": state.sha256,
+        "retry_at": rfc3339(state.retry_at) if state.retry_at else None,
+        "failures": state.failures,
+        "code": state.code,
+        "reason": printable(state.reason),
+    }
+
+
+def _integration(view: View, name: Integration) -> Document:
+    stand = view.stand(name)
+    return {
+        "enabled": stand.enabled,
+        "state": stand.state,
+        "source": stand.source,
+        "reason": stand.reason,
+        "what_to_do": stand.what_to_do,
+        "trouble": "",
+    }
+
+
+def _problem(view: View, state: PackageState, when: When) -> Document:
+    return {
+        "package": printable(state.name),
+        "sha256": state.sha256,
+        "at": rfc3339(state.changed_at),
+        "stage": state.stage.value if state.stage else None,
+        "status": state.status.value if state.status else None,
+        "code": state.code,
+        "reason": printable(state.reason),
+        "retry_at": rfc3339(state.retry_at) if state.retry_at else None,
+        "what_to_do": printable(next_step(state, scene_of(view, state), when)),
+    }
+
+
+def _needs(view: View, document: Document) -> Iterator[str]:
+    """Everything that waits for a person, as sentences, the most urgent first."""
+    if view.trouble:
+        yield view.trouble
+    yield from document["problems"]
+    yield from document["config_problems"]
+    for name, stand in document["integrations"].items():
+        if stand["state"] in _SHORT_OF_WORK:
+            what = f"; {stand['what_to_do']}" if stand["what_to_do"] else ""
+            yield f"{name} is {stand['state']}: {stand['reason']}{what}"
+        elif stand["trouble"]:
+            yield f"{name} is in trouble: {stand['trouble']}"
+    said = " ".join(document["problems"])
+    for blocked in document["unreadable"]:
+        if f"outbox/{blocked['package']}:" not in said:
+            yield f"outbox/{blocked['package']}: {blocked['what_to_do']}"
+    for odd in document["oddities"]:
+        if f"outbox/{odd['package']}:" not in said:
+            yield f"outbox/{odd['package']}: is a {odd['kind']}, not a regular file: drop the ZIP itself"
+    for parked in document["parked"]:
+        yield f"rejected/{parked['package']}: nobody knows whether it was accepted; {parked['what_to_do']}"
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+# --- rendering ------------------------------------------------------------------------------------------------------
+
+Styled = tuple[str, str]
+"""One line and how it stands out: `head`, `good`, `bad`, `dim` or nothing."""
+
+
+def render(document: Document, when: When) -> Iterator[Styled]:
+    """The status as lines for people."""
+    yield from _render_daemon(document, when)
+    yield from _render_stages(document)
+    yield from _render_section("in flight", map(_flight, document["in_flight"]))
+    yield from _render_section("waiting to be tried again", (_retry(each, when) for each in document["waiting"]))
+    yield from _render_integrations(document)
+    yield from _render_notes(document)
+    yield from _render_section("last problems", (_trouble(each, when) for each in document["last_problems"]))
+    needs = document["needs_a_person"]
+    yield from _render_section("needs a person", needs, "bad")
+    if not needs:
+        yield "", ""
+        yield "nothing needs a person", "good"
+
+
+def _render_daemon(document: Document, when: When) -> Iterator[Styled]:
+    daemon = document["daemon"]
+    yield f"tfwatch {daemon['version']}, spool {document['spool']}, settings {document['config']}", "head"
+    if not daemon["running"]:
+        yield "daemon: not running; packages wait. Start it: systemctl start tfwatch", "bad"
+        return
+    since = f" since {when(parse_rfc3339(daemon['since']))}" if daemon["since"] else ""
+    process = f" as process {daemon['pid']}" if daemon["pid"] else ""
+    run = f", run {daemon['exec_id']}" if daemon["exec_id"] else ""
+    yield f"daemon: running{since}{process}{run}", "good"
+
+
+def _render_stages(document: Document) -> Iterator[Styled]:
+    yield "", ""
+    for stage, there in document["stages"].items():
+        oldest = f"   oldest {seconds(there['oldest_seconds'])}" if there["oldest_seconds"] is not None else ""
+        today = f"   {document['delivered_today']} today" if stage == Stage.DELIVERED else ""
+        yield f"  {stage:<10}{there['count']:>9,}{today}{oldest}", ""
+
+
+def _render_section(title: str, lines: Iterable[str], style: str = "") -> Iterator[Styled]:
+    found = list(lines)
+    if found:
+        yield "", ""
+        yield title, "head"
+        yield from ((f"  {line}", style) for line in found)
+
+
+def _flight(work: Mapping[str, Any]) -> str:
+    full = round(_BAR * work["percent"] / 100)
+    bar = "█" * full + "░" * (_BAR - full)
+    amount = f"{size(work.get('bytes_done', 0))} of {size(work.get('bytes', 0))}"
+    took = seconds(work.get("seconds", 0))
+    return f"{work['doing']:<11} {bar} {work['percent']:>3} %  {work['package']}  ({amount}, {took})"
+
+
+def _retry(state: Mapping[str, Any], when: When) -> str:
+    code = f"HTTP {state['code']}: " if state["code"] is not None else ""
+    return f"{state['package']}: next try at {when(parse_rfc3339(state['retry_at']))}; {code}{state['reason']}"
+
+
+def _render_integrations(document: Document) -> Iterator[Styled]:
+    yield "", ""
+    yield "integrations", "head"
+    for name, stand in document["integrations"].items():
+        reason = f": {stand['reason']}" if stand["reason"] and stand["state"] != "off" else ""
+        trouble = f"; in trouble: {stand['trouble']}" if stand["trouble"] else ""
+        hint = f". What to do: {stand['what_to_do']}" if stand["what_to_do"] and stand["state"] != "off" else ""
+        style = "good" if stand["enabled"] and not trouble else "dim" if stand["state"] == "off" else "bad"
+        yield f"  {name:<13} {stand['state']} ({stand['source']}){reason}{trouble}{hint}", style
+
+
+def _render_notes(document: Document) -> Iterator[Styled]:
+    watch = document["watch"] or {"mode": ""}
+    notes = [
+        f"{document['backup_pending']} delivered, backup still to be made" if document["backup_pending"] else "",
+        f"{document['ignored']} other file(s) in outbox/ are ignored" if document["ignored"] else "",
+        f"the folders are polled: {watch['why'] or 'spool.watch says so'}" if watch["mode"] == "polling" else "",
+        *(f"outbox/{name}: {why}" for name, why in document["unfinished"].items()),
+    ]
+    yield from _render_section("to know", filter(None, notes))
+
+
+def _trouble(problem: Mapping[str, Any], when: When) -> str:
+    code = f"HTTP {problem['code']}: " if problem["code"] is not None else ""
+    said = f"{when(parse_rfc3339(problem['at']))}  {problem['stage']}/{problem['package']}: {code}{problem['reason']}"
+    return f"{said.removesuffix('.')}. What to do: {problem['what_to_do']}"
+
+
+def size(count: int) -> str:
+    """An amount of bytes for people: `512 B`, `1.4 GiB`."""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

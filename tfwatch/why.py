@@ -1,0 +1,147 @@
+"""`tfwatch why`: everything known about what a word names, and how it is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tfwatch.look import View, describe_unreadable, unfinished_why
+from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
+from tfwatch.report import scene_of
+from tfwatch.spool.folders import NotAPackage, kind_of
+from tfwatch.spool.names import counts, printable
+from tfwatch.story import Story, When, tell
+
+_MOST_STORIES: Final = 20
+
+Document = dict[str, Any]
+
+
+def assemble(view: View, word: str, when: When) -> Document:
+    """All packages a word names, the latest first, and a file in the outbox the log has not seen yet.
+
+    Names are printable, moments RFC 3339. With `packages` empty and `unseen` null, nothing of that name is known;
+    `near` then holds names like it.
+    """
+    states = view.find(word)[:_MOST_STORIES]
+    rows = view.story_rows({state.sha256 for state in states}) if states else []
+    stories = [tell(state, rows, scene_of(view, state), when) for state in states]
+    name = os.path.basename(word)
+    known = any(state.name == name and state.stage is Stage.OUTBOX for state in states)
+    unseen = None if known else _unseen(view, name)
+    return {
+        "asked": printable(word),
+        "packages": [_package(story) for story in stories],
+        "unseen": unseen,
+        "near": [] if states or unseen else [printable(near) for near in view.near(word)],
+        "problems": [view.trouble] if view.trouble else [],
+    }
+
+
+def is_known(document: Document) -> bool:
+    """Whether the word names anything."""
+    return bool(document["packages"] or document["unseen"])
+
+
+def _package(story: Story) -> Document:
+    state = story.state
+    return {
+        "package": printable(state.name),
+        "sha256": state.sha256,
+        "bytes": state.bytes,
+        "trace_id": printable(state.trace_id),
+        "order_id": printable(state.order_id) or None,
+        "stage": state.stage.value if state.stage else None,
+        "status": state.status.value if state.status else None,
+        "retry_at": rfc3339(state.retry_at) if state.retry_at else None,
+        "backup_key": printable(state.backup_key) if state.backup_key else None,
+        "where": printable(story.where),
+        "what_to_do": printable(story.what_to_do),
+        "story": [
+            {
+                "at": rfc3339(line.at),
+                "seq": line.seq,
+                "event": line.event.value,
+                "text": printable(line.text),
+                "sheet_row": line.sheet_row or None,
+            }
+            for line in story.lines
+        ],
+    }
+
+
+# --- a file the log has never seen -----------------------------------------------------------------------------------
+
+
+def _unseen(view: View, name: str) -> Document | None:
+    """A file of that name in outbox/ (or just claimed): why it has not been sent yet."""
+    if name in ("", ".", ".."):
+        return None
+    if os.path.lexists(view.folders.path(Stage.OUTBOX, name)):
+        why, what = _why_waiting(view, name)
+        return {"package": printable(name), "where": "in outbox/", "why": printable(why), "what_to_do": printable(what)}
+    if view.folders.look(Stage.CLAIMED, name) is not None and not view.index.named(name):
+        why = "it was just taken out of outbox/ and is being read"
+        what = "nothing: ask again in a moment" if view.running else _START
+        return {"package": printable(name), "where": "in claimed/", "why": why, "what_to_do": what}
+    return None
+
+
+_START: Final = "start the daemon: systemctl start tfwatch"
+
+
+def _why_waiting(view: View, name: str) -> tuple[str, str]:
+    if not counts(name):
+        return (
+            "it is ignored: only files named *.zip count, and none that is hidden or still has a temporary ending",
+            "when it is whole, rename it so that it ends in .zip and does not begin with a dot",
+        )
+    spool = view.settings.config.spool
+    try:
+        unfinished = unfinished_why(view.folders, name, settle_seconds=spool.settle_seconds)
+    except PermissionError:
+        return describe_unreadable(view.folders, name), "run that command"
+    except NotAPackage:
+        kind = kind_of(os.lstat(view.folders.path(Stage.OUTBOX, name)).st_mode)
+        return f"it is a {kind}, not a regular file, so it is never opened", "drop the ZIP itself"
+    if unfinished:
+        limit = f"unfinished and unchanged for {spool.incomplete_timeout_seconds:g} s it is rejected as truncated"
+        return f"it is not finished: it {unfinished}", f"wait for whoever writes it, or copy it again; {limit}"
+    if not view.running:
+        return "it is whole, but no daemon is running", _START
+    stand = view.stand(Integration.GOTRANSCRIPT)
+    if not stand.enabled:
+        return f"it is whole, but gotranscript is {stand.state}: {stand.reason}", stand.what_to_do
+    return "it is whole and waits for its turn", "nothing: it is claimed in a moment"
+
+
+# --- telling --------------------------------------------------------------------------------------------------------
+
+
+def render(document: Document, when: When) -> Iterator[tuple[str, str]]:
+    """The stories as lines for people, each with its style (see `report.Styled`)."""
+    for problem in document["problems"]:
+        yield problem, "bad"
+    unseen = document["unseen"]
+    if unseen:
+        yield f"{unseen['package']}, {unseen['where']}: the log has not seen this file yet", "head"
+        yield f"  Why: {unseen['why']}", ""
+        yield f"  What to do: {unseen['what_to_do']}", "good"
+    for n, package in enumerate(document["packages"]):
+        if n or unseen:
+            yield "", ""
+        yield from _render_package(package, when)
+
+
+def _render_package(package: Document, when: When) -> Iterator[tuple[str, str]]:
+    yield package["package"], "head"
+    order = f", order {package['order_id']}" if package["order_id"] else ""
+    yield f"  {package['bytes']:,} bytes, SHA-256 {package['sha256']}, trace {package['trace_id']}{order}", "dim"
+    for line in package["story"]:
+        sheet = f"  [{line['sheet_row']}]" if line["sheet_row"] else ""
+        yield f"  {when(parse_rfc3339(line['at']))}  {line['text']}{sheet}", ""
+    if package["backup_key"]:
+        yield f"  Backup: {package['backup_key']}", ""
+    yield f"  Now: {package['where']}", ""
+    yield f"  What to do: {package['what_to_do']}", "good"

@@ -1,0 +1,278 @@
+"""The threads and the work they do: lanes that submit, track and back up, one thread for the sheet, one for moves.
+
+The loop decides and hands over; nothing here decides what is claimed. No lock is held during a call to a service.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from tfwatch.delivery.admit import Admission, Claim
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.due import DueQueue
+from tfwatch.delivery.mirror import MirrorLog
+from tfwatch.delivery.moves import Moves
+from tfwatch.delivery.progress import Board
+from tfwatch.delivery.rollback import Rollback
+from tfwatch.delivery.store import Store
+from tfwatch.delivery.submit import SubmitDelivery
+from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.track import TrackDelivery
+from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.wiring import Wiring
+from tfwatch.lanes import Lanes
+from tfwatch.model import Integration, Package, Stage
+from tfwatch.spool.watcher import Bell
+
+_TRACKING_LANES: Final = 2
+_MOST_LANES: Final = 64
+_NEVER: Final = float("inf")
+
+_Key = tuple[str, str]
+
+
+class Wired(Protocol):
+    """Where the wiring in force is found."""
+
+    @property
+    def wiring(self) -> Wiring:
+        """The services and settings in force."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Submissions in flight."""
+        ...
+
+    @property
+    def backup_workers(self) -> int:
+        """Backups in flight."""
+        ...
+
+
+class Workshop:
+    """All blocking work of one run. `bell` wakes the loop; `failed` ends the process."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        configuration: Wired,
+        switches: Mapping[Integration, Switch],
+        rollback: Rollback,
+        *,
+        log_path: str,
+        bell: Bell,
+        stop: threading.Event,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.board = Board()
+        self.waiting = WaitingRoom()
+        self._desk = desk
+        self._configuration = configuration
+        self._switches = switches
+        self._bell = bell
+        self._stop = stop
+        self._failed = failed
+        self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        self._limbo: dict[str, float] = {}
+        self._polls: DueQueue[_Key] = DueQueue()
+        self._backups: DueQueue[_Key] = DueQueue()
+        self._sheet_bell = threading.Event()
+        self._moves_bell = Bell()
+        stopping = stop.is_set
+        self.admission = Admission(
+            desk, self.waiting, self.board, stopping=stopping, freed=lambda: bell.ring(Stage.OUTBOX.value)
+        )
+        self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
+        self.track = TrackDelivery(desk, delivered=self._on_delivered)
+        self.mirror = MirrorLog(log_path, desk.index)
+        self.moves = Moves(
+            desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self._on_delivered
+        )
+        self._submit = SubmitDelivery(
+            desk,
+            admission=self.admission,
+            waiting=self.waiting,
+            board=self.board,
+            switch=switches[Integration.GOTRANSCRIPT],
+            rollback=rollback,
+            store=self.store,
+            stopping=stopping,
+            accepted=self._on_accepted,
+            delivered=self._on_delivered,
+            in_limbo=self.wait_in_limbo,
+        )
+        self._submit_lanes = Lanes("submit", take=self._claims.get, do=self._do_claim, failed=failed)
+        self._track_lanes = Lanes("track", take=self._polls.take, do=self._do_poll, failed=failed)
+        self._backup_lanes = Lanes("backup", take=self._backups.take, do=self._do_backup, failed=failed)
+        self._threads = [
+            threading.Thread(target=self._mirror_rows, name="sheet", daemon=True),
+            threading.Thread(target=self._follow_moves, name="moves", daemon=True),
+        ]
+
+    # --- starting, changing, stopping --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what the log says is unfinished, and begin."""
+        index, now = self._desk.index, self._desk.now()
+        for state in index.at_stage(Stage.SUBMITTED):
+            self._polls.put((state.sha256, state.name), 0.0)
+        for state in index.at_stage(Stage.OUTBOX):
+            if state.retry_at is not None and state.retry_at > now:
+                seconds = (state.retry_at - now).total_seconds()
+                self.waiting.put(state.name, self._desk.folders.look(Stage.OUTBOX, state.name), seconds)
+        self._track_lanes.resize(_TRACKING_LANES)
+        for thread in self._threads:
+            thread.start()
+
+    def configure(self) -> None:
+        """The configuration has changed: have as many lanes as it says, and try again what waited for it."""
+        self._submit_lanes.resize(self._configuration.workers)
+        self._backup_lanes.resize(self._configuration.backup_workers)
+        self.integrations_changed()
+
+    def integrations_changed(self) -> None:
+        """An integration was switched on or off: everything delivered and not yet backed up is due, the sheet too."""
+        if self._configuration.wiring.storage is not None:
+            for state in self._desk.index.unbacked():
+                self._backups.put((state.sha256, state.name), 0.0)
+            self._backups.hurry()
+        self._sheet_bell.set()
+
+    def stop(self, deadline: float) -> bool:
+        """Let all threads put down what they hold, until `deadline` (monotonic); false when some could not."""
+        self._polls.close()
+        self._backups.close()
+        self._sheet_bell.set()
+        self._moves_bell.ring("stop")
+        self._put_down_claims()
+        for _ in range(2 * _MOST_LANES):
+            self._claims.put(None)
+        ended = [lanes.join(deadline) for lanes in (self._submit_lanes, self._track_lanes, self._backup_lanes)]
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return all(ended)
+
+    def _put_down_claims(self) -> None:
+        while True:
+            try:
+                claim = self._claims.get_nowait()
+            except queue.Empty:
+                return
+            if claim is not None and not claim.recovered:
+                self.admission.give_back(claim)
+
+    # --- submitting --------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Claims handed over and not done with."""
+        return self._in_flight
+
+    @property
+    def room(self) -> int:
+        """How many more claims may be made: one for each lane, and one for each to go on with."""
+        return 2 * self._configuration.workers - self._in_flight
+
+    def dispatch(self, claim: Claim) -> None:
+        """Hand a claim to the submission lanes; its name is held until they are done with it."""
+        with self._lock:
+            self._in_flight += 1
+        self._claims.put(claim)
+
+    def _do_claim(self, claim: Claim) -> None:
+        try:
+            self._submit.deliver(claim, self._configuration.wiring)
+        finally:
+            self._desk.in_work.release(claim.name)
+            with self._lock:
+                self._in_flight -= 1
+            self._bell.ring("lane")
+
+    def wait_in_limbo(self, name: str, seconds: float) -> None:
+        """A package whose outcome is unknown waits in claimed/ for its next round."""
+        with self._lock:
+            self._limbo[name] = time.monotonic() + seconds
+        self._bell.ring("limbo")
+
+    def limbo_due(self) -> float | None:
+        """Seconds until the first of those may be tried again; None when there is none."""
+        with self._lock:
+            due = min(self._limbo.values(), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def dispatch_limbo(self) -> None:
+        """Try those again whose time has come, as far as there is room."""
+        now = time.monotonic()
+        with self._lock:
+            due = [name for name, moment in self._limbo.items() if moment <= now]
+        for name in due:
+            if self.room > 0 and self._desk.in_work.take(name):
+                with self._lock:
+                    del self._limbo[name]
+                self.dispatch(Claim(name=name, dropped_as=name, recovered=True))
+
+    # --- tracking and backing up -------------------------------------------------------------------------------------
+
+    def _do_poll(self, key: _Key) -> None:
+        wiring = self._configuration.wiring
+        if self._switches[Integration.GOTRANSCRIPT].stand.word in ("off", "disabled"):
+            self._polls.put(key, wiring.policy.poll_seconds)
+            return
+        again = self.track.ask(*key, wiring)
+        if again is not None:
+            self._polls.put(key, again)
+        else:
+            self._bell.ring("lane")
+
+    def _do_backup(self, key: _Key) -> None:
+        if not self._switches[Integration.S3].stand.open:
+            return  # switching it on makes everything due again
+        was_in_trouble = bool(self.store.trouble)
+        again = self.store.back_up(*key, self._configuration.wiring)
+        self._bell.ring("lane")
+        if again is not None:
+            self._backups.put(key, again)
+        elif was_in_trouble and not self.store.trouble:
+            self._backups.hurry()
+
+    def _on_accepted(self, package: Package) -> None:
+        self._polls.put((package.sha256, package.name), self._configuration.wiring.policy.poll_seconds)
+
+    def _on_delivered(self, package: Package) -> None:
+        if self._configuration.wiring.storage is not None:
+            self._backups.put((package.sha256, package.name), 0.0)
+
+    # --- the sheet, and people's moves -------------------------------------------------------------------------------
+
+    def _mirror_rows(self) -> None:
+        try:
+            while not self._stop.is_set():
+                pause = _NEVER
+                if self._switches[Integration.SHEETS].stand.open:
+                    pause = self.mirror.run(self._configuration.wiring, self._stop.is_set)
+                self._sheet_bell.wait(None if pause == _NEVER else pause)
+                self._sheet_bell.clear()
+        except BaseException as error:  # noqa: BLE001  ends the process, with its traceback
+            self._failed(error)
+
+    def look_for_moves(self) -> None:
+        """A person may have moved something: compare the folders with the log."""
+        self._moves_bell.ring("look")
+
+    def _follow_moves(self) -> None:
+        try:
+            again = 3600.0
+            while not self._stop.is_set():
+                self._moves_bell.wait(again)
+                if not self._stop.is_set():
+                    again = 3600.0 if self.moves.sweep() else 1.0
+        except BaseException as error:  # noqa: BLE001  ends the process, with its traceback
+            self._failed(error)
