@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import sqlite3
 import string
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -23,7 +25,7 @@ from tfwatch.delivery.switch import Switch
 from tfwatch.errors import ServiceError
 from tfwatch.ledger.index import Index
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
-from tfwatch.model import Integration
+from tfwatch.model import DeliveryRecord, Integration
 from tfwatch.observe.health import Health, notifier
 from tfwatch.observe.logs import set_up
 from tfwatch.settings_file import Loaded, load
@@ -36,6 +38,8 @@ EXIT_LOCKED: Final = 75
 EXIT_CONFIG: Final = 78
 
 _REPLAY_ROWS: Final = 5000
+_ROOM_SECONDS: Final = 1.0
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 class Locked(Exception):
@@ -119,7 +123,7 @@ def is_running(folders: Folders) -> bool:
 
 def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str]) -> int:
     stop = threading.Event()
-    with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id)) as log:
+    with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id, stop)) as log:
         desk = Desk(folders, log, index, stopping=stop.is_set)
         record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
         switches = {integration: Switch(integration, index) for integration in Integration}
@@ -157,7 +161,7 @@ def open_index(folders: Folders) -> Index:
     return Index(folders.index)
 
 
-def _open_log(folders: Folders, index: Index, exec_id: str) -> Log:
+def _open_log(folders: Folders, index: Index, exec_id: str, stop: threading.Event) -> Log:
     """Open the log, repair its tail, and bring the projection up to its last row. Raises `LogDamaged`."""
     log = Log.open(
         folders.log,
@@ -165,10 +169,30 @@ def _open_log(folders: Folders, index: Index, exec_id: str) -> Log:
         exec_id=exec_id,
         clock=lambda: datetime.now(UTC),
         start=index.position,
-        on_commit=index.apply,
+        on_commit=partial(_apply_when_there_is_room, index, stop),
     )
     catch_up(folders, index)
     return log
+
+
+def _apply_when_there_is_room(
+    index: Index, stop: threading.Event, records: Sequence[DeliveryRecord], position: Position
+) -> None:
+    """Bring the projection up to rows that are on disk. A full disk is waited for: a projection with a gap would be
+    believed. Raises what SQLite raises for anything else, and when told to stop."""
+    told = False
+    while True:
+        try:
+            index.apply(records, position)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _NO_ROOM or stop.is_set():
+                raise
+            if not told:
+                told = True
+                logger.bind(EVENT="ALERT").warning("the index can't be written: {}; deliveries wait for room", error)
+            stop.wait(_ROOM_SECONDS)
+        else:
+            return
 
 
 def catch_up(folders: Folders, index: Index) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +46,7 @@ def render(document: Document) -> Iterator[tuple[str, str]]:
     """The document as lines for people, each with its style (see `report.Styled`)."""
     width = max((len(key) for key in document["settings"]), default=0)
     for key, found in document["settings"].items():
-        yield f"  {key:<{width}}  {found['value']}  ({found['source']})", ""
+        yield f"  {key:<{width}}  {_plain(found['value'])}  ({found['source']})", ""
     for key, stands in document["secrets"].items():
         if key not in document["settings"]:
             yield f"  {key:<{width}}  {stands}", "dim"
@@ -53,6 +54,10 @@ def render(document: Document) -> Iterator[tuple[str, str]]:
     for warning in (*document["warnings"], *document["spool"]):
         yield f"warning: {warning}", "bad"
     yield f"{document['config']}: fine", "good"
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _value(config: Config, path: tuple[str, ...]) -> object:

@@ -87,7 +87,9 @@ def run(*, config: ConfigFile = None) -> None:
 
 @app.command("check-config")
 def check_config(*, config: ConfigFile = None, as_json: Json = False) -> None:
-    """Show every problem of the settings with its line, or where each value comes from. Changes nothing.
+    """Check config.yaml: every problem with its line.
+
+    If there is none: where each value comes from. Changes nothing.
 
     \b
     tfwatch check-config -c config.yaml
@@ -115,7 +117,9 @@ def check_config(*, config: ConfigFile = None, as_json: Json = False) -> None:
 
 @app.command()
 def status(*, config: ConfigFile = None, as_json: Json = False) -> None:
-    """Show what the daemon does, what waits, and what needs a person (then the exit code is 1).
+    """Show what the daemon does and what waits.
+
+    The exit code is 1 when something needs a person.
 
     \b
     tfwatch status
@@ -145,7 +149,9 @@ def why(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Tell the whole story of a package, where it is now, and what to do next.
+    """Tell the whole story of a package.
+
+    What happened to it, where it is now, and what to do next.
 
     \b
     tfwatch why interview_v2.zip
@@ -215,7 +221,9 @@ def requeue(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Put packages back into outbox/ to be sent again: all of them, or none if one can't be.
+    """Put packages back into outbox/ to be sent again.
+
+    All of them, or none if one can't be.
 
     \b
     tfwatch requeue interview_v2.zip
@@ -263,7 +271,9 @@ Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for 
 def enable(
     integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
 ) -> None:
-    """Take an integration back into use after a rollback, a pause or `disable`; requeues what a rollback rejected.
+    """Take an integration back into use.
+
+    After a rollback, a pause or `disable`; what a rollback rejected is requeued.
 
     \b
     tfwatch enable gotranscript
@@ -275,7 +285,9 @@ def enable(
 def disable(
     integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
 ) -> None:
-    """Stop using an integration until `enable`, whatever the settings say; packages wait.
+    """Stop using an integration until `enable`.
+
+    Whatever the settings say; packages wait.
 
     \b
     tfwatch disable gotranscript --reason "the portal moves tonight"

@@ -44,7 +44,9 @@ def sandbox(
         ),
     ] = None,
 ) -> None:  # fmt: skip
-    """Serve a transcription portal (and a Sheets service) on this machine until Ctrl-C; print settings that use it.
+    """Serve a portal to try tfwatch against.
+
+    A transcription portal (and a Sheets service) on this machine, until Ctrl-C; prints settings that use it.
 
     \b
     tfwatch sandbox --verdict-delay 5

@@ -21,7 +21,7 @@ from tfwatch.settings_file import load
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem
 from tfwatch.spool import lock
-from tfwatch.spool.folders import Folders
+from tfwatch.spool.folders import Folders, Listing
 
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20
@@ -133,6 +133,20 @@ class View:
             return Stand(enabled=False, state="held", source=source, reason=missing)
         return Stand(enabled=True, state="enabled", source=source)
 
+    def listing(self, stage: Stage) -> Listing:
+        """What lies in a stage's folder; nothing when the folder isn't there."""
+        try:
+            return self.folders.list(stage)
+        except (FileNotFoundError, NotADirectoryError):
+            return Listing((), (), 0)
+
+    def count(self, stage: Stage) -> int:
+        """How many packages lie in a stage's folder."""
+        try:
+            return len(self.folders.names(stage))
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+
     def story_rows(self, sha256s: set[str]) -> list[DeliveryRecord]:
         """All rows about some contents, in the log's order."""
         try:
@@ -175,13 +189,12 @@ def _lines_with(block: bytes, needles: list[bytes]) -> Iterator[bytes]:
         yield block[start : block.find(b"\n", start) + 1]
 
 
-def unreadable(folders: Folders) -> list[tuple[str, str]]:
+def unreadable(folders: Folders, listing: Listing) -> Iterator[tuple[str, str]]:
     """Packages in the outbox that may not be read, and what would let them be."""
-    found = []
-    for entry in folders.list(Stage.OUTBOX).entries:
-        if not os.access(folders.path(Stage.OUTBOX, entry.name), os.R_OK, effective_ids=True):
-            found.append((entry.name, describe_unreadable(folders, entry.name)))
-    return found
+    for entry in listing.entries:
+        path = folders.path(Stage.OUTBOX, entry.name)
+        if not os.access(path, os.R_OK, effective_ids=True) and os.path.lexists(path):
+            yield entry.name, describe_unreadable(folders, entry.name)
 
 
 def describe_unreadable(folders: Folders, name: str) -> str:

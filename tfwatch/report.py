@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from tfwatch import __version__
@@ -43,8 +44,8 @@ def scene_of(view: View, state: PackageState) -> Scene:
 def assemble(view: View, now: datetime, when: When) -> Document:
     """The whole status as plain values; its keys are stable. Names are printable, moments RFC 3339."""
     shown = _shown(view) if view.running else {}
-    listing = view.folders.list(Stage.OUTBOX)
-    blocked = unreadable(view.folders)
+    listing = view.listing(Stage.OUTBOX)
+    blocked = list(islice(unreadable(view.folders, listing), _MOST_LISTED))
     integrations = shown.get("integrations") or {name.value: _integration(view, name) for name in Integration}
     document: Document = {
         "at": rfc3339(now),
@@ -60,7 +61,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "unfinished": shown.get("unfinished", {}),
         "ignored": listing.ignored,
         "oddities": [{"package": printable(name), "kind": kind} for name, kind in listing.oddities[:_MOST_LISTED]],
-        "unreadable": [{"package": printable(name), "what_to_do": how} for name, how in blocked[:_MOST_LISTED]],
+        "unreadable": [{"package": printable(name), "what_to_do": how} for name, how in blocked],
         "parked": [_problem(view, state, when) for state in view.index.parked()[:_MOST_LISTED]],
         "last_problems": [_problem(view, state, when) for state in view.index.recent_problems(10)],
         "watch": shown.get("watch"),
@@ -107,11 +108,11 @@ def _stages(view: View, shown: Mapping[str, Any], now: datetime) -> Document:
     stages = {}
     for stage in Stage:
         if stage in (Stage.OUTBOX, Stage.CLAIMED):
-            entries = view.folders.list(stage).entries
+            entries = view.listing(stage).entries
             count, oldest = len(entries), min((entry.ctime_ns for entry in entries), default=None)
             age = None if oldest is None else max(0.0, time.time() - oldest / 1e9)
         else:
-            count = counted[stage.value] if stage.value in counted else len(view.folders.names(stage))
+            count = counted[stage.value] if stage.value in counted else view.count(stage)
             since = view.index.oldest_at(stage) if count else None
             age = None if since is None else max(0.0, (now - since) / timedelta(seconds=1))
         stages[stage.value] = {"count": count, "oldest_seconds": None if age is None else round(age, 1)}

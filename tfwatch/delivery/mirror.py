@@ -72,12 +72,11 @@ class MirrorLog:
         batch = self._next(cursor, wiring.policy.batch_rows)
         if not batch.rows:
             return
-        if self._verified is not sheet:
+        if self._verified is not sheet or not self._shows(sheet, cursor):
+            self._verified = None
             cursor = self._compare(sheet, wiring)
             self._verified = sheet
             batch = self._next(cursor, wiring.policy.batch_rows)
-        elif cursor is not None:
-            self._check_last(sheet, cursor)
         while batch.rows and not stopping():
             sheet.mirror((cursor.seq if cursor else 0) + 1, batch.rows)
             cursor = batch.end
@@ -95,12 +94,12 @@ class MirrorLog:
             end = position
         return _Batch(rows, end)
 
-    def _check_last(self, sheet: SheetPort, cursor: Position) -> None:
-        """Look at the last row we wrote: a sheet that was sorted since shows another one there."""
+    def _shows(self, sheet: SheetPort, cursor: Position | None) -> bool:
+        """Whether the last row we wrote is where we wrote it: a sheet that was sorted or emptied shows another."""
+        if cursor is None:
+            return True
         shown = sheet.read(cursor.seq, 1)[0]
-        if shown[-1] != cursor.chain or shown[0] != str(cursor.seq):
-            self._verified = None
-            raise _drift((cursor.seq,))
+        return shown[-1] == cursor.chain and shown[0] == str(cursor.seq)
 
     def _compare(self, sheet: SheetPort, wiring: Wiring) -> Position | None:
         """Hold the sheet against the log from the first row; returns the last row that is there already."""

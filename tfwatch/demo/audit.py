@@ -63,9 +63,7 @@ def gather(folders: Folders, samples: Sequence[Sample], s3: S3Client, bucket: Bu
     names = [sample.name for sample in samples]
     return Evidence(
         places={name: tuple(stage for stage in Stage if folders.look(stage, name)) for name in names},
-        reasons=frozenset(
-            name for name in names if os.path.exists(folders.path(Stage.REJECTED, reason_name(name)))
-        ),
+        reasons=frozenset(name for name in names if os.path.exists(folders.path(Stage.REJECTED, reason_name(name)))),
         rows=read_rows(folders),
         cells=_cells(folders.log),
         objects=_objects(s3, bucket),
@@ -77,6 +75,16 @@ def gather(folders: Folders, samples: Sequence[Sample], s3: S3Client, bucket: Bu
 def judge(samples: Sequence[Sample], seen: Evidence) -> list[Finding]:
     """Hold what was seen against what each sample must have come to."""
     return [Finding(sample=sample, problems=tuple(_problems(sample, seen))) for sample in samples]
+
+
+def strays(samples: Sequence[Sample], seen: Evidence) -> list[str]:
+    """What belongs to none of the samples: orders, objects and rows that nobody should have made."""
+    names = {sample.name for sample in samples}
+    orders = [str(order["id"]) for order in seen.orders if order["filename"] not in names]
+    objects = [one.key for one in seen.objects if not any(one.key.endswith(f"-{name}") for name in names)]
+    rows = [str(row.seq) for row in seen.rows if row.package not in names]
+    found = (("orders at the portal", orders), ("objects in the bucket", objects), ("rows in log.csv", rows))
+    return [f"{what} that belong to no package: {', '.join(which)}" for what, which in found if which]
 
 
 def _problems(sample: Sample, seen: Evidence) -> list[str]:
@@ -117,9 +125,7 @@ def _wrong_orders(sample: Sample, seen: Evidence) -> list[str]:
     if logged != {order["id"] for order in orders}:
         return [f"the portal's order and the log's differ: {', '.join(sorted(logged)) or 'none'}"]
     return [
-        f"the portal got other bytes: SHA-256 {order['sha256']}"
-        for order in orders
-        if order["sha256"] != sample.sha256
+        f"the portal got other bytes: SHA-256 {order['sha256']}" for order in orders if order["sha256"] != sample.sha256
     ]
 
 
@@ -172,5 +178,5 @@ def _objects(s3: S3Client, bucket: Bucket) -> list[Stored]:
 
 def _sheet(sandbox: Sandbox) -> dict[int, list[str]]:
     worksheets: Any = sandbox.sheets()["worksheets"]
-    rows = next((one["values"] for one in worksheets if one["properties"]["title"] == "log"), [])
+    rows: list[Any] = next((one["values"] for one in worksheets if one["properties"]["title"] == "log"), [])
     return {number: [str(cell) for cell in row[: len(COLUMNS)]] for number, row in enumerate(rows, start=1)}

@@ -49,9 +49,7 @@ class Bucket:
     def client(self) -> S3Client:
         """A client that asks the server itself, past the daemon's adapter."""
         return make_client(
-            S3Settings(
-                bucket=self.name, endpoint_url=self.url, access_key=self.access_key, secret_key=self.secret_key
-            )
+            S3Settings(bucket=self.name, endpoint_url=self.url, access_key=self.access_key, secret_key=self.secret_key)
         )
 
 
