@@ -21,7 +21,7 @@ from tfwatch.spool.names import printable
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from tfwatch.look import View
+    from tfwatch.look import Stand, View
     from tfwatch.requests import Command
     from tfwatch.story import When
 
@@ -297,7 +297,7 @@ def disable(
 
 def _switch(command: Command, integration: Integration, reason: str, config: str | None, *, as_json: bool) -> None:
     from tfwatch import ask
-    from tfwatch.look import View
+    from tfwatch.look import Stand, View
     from tfwatch.requests import Request
 
     with _view(config) as view:
@@ -311,19 +311,20 @@ def _switch(command: Command, integration: Integration, reason: str, config: str
             "source": stand.source, "reason": printable(stand.reason), "what_to_do": stand.what_to_do,
         })  # fmt: skip
     elif taken:
-        terminal.say(_standing(integration, command, stand.state, stand.source, stand.reason))
+        terminal.say(_standing(integration, command, stand))
     else:
         terminal.say(f"{integration}: {_taken_later(taken=taken)}")
     if taken is False or (taken and command == "enable" and not stand.enabled):
         raise typer.Exit(PROBLEM)
 
 
-def _standing(integration: Integration, command: str, state: str, source: str, reason: str) -> str:
-    if command == "enable" and state == "off":
-        return f"{integration}: nothing holds it any more, but {source} has it off"
-    if command == "enable" and state == "held":
-        return f"{integration}: nothing is sent yet: {reason}"
-    return f"{integration}: {state} ({source}){f': {reason}' if reason and state != 'enabled' else ''}"
+def _standing(integration: Integration, command: Command, stand: Stand) -> str:
+    if command == "enable" and stand.state == "off":
+        return f"{integration}: enabled, but {stand.source} has it off: {stand.what_to_do}"
+    if command == "enable" and stand.state == "held":
+        return f"{integration}: enabled, but nothing can be sent yet: {stand.reason}"
+    why = f": {stand.reason}" if stand.reason and stand.state != "enabled" else ""
+    return f"{integration}: {stand.state} ({stand.source}){why}"
 
 
 def _taken_later(*, taken: bool | None) -> str:

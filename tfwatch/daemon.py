@@ -217,8 +217,8 @@ class Daemon:
             waits.append(self._scan_pause())
         if stand.open and (due := self.workshop.limbo_due()) is not None:
             waits.append(due)
-        if not stand.open and (opens := self._gate.waits) is not None:
-            waits.append(max(0.05, opens))
+        if not stand.open and (opens := self._gate.waits):
+            waits.append(opens)
         return max(0.0, min(waits))
 
     def _scan_pause(self) -> float:
@@ -242,7 +242,7 @@ class Daemon:
         elif self._gate.probe_due:
             idle = self.workshop.in_flight == 0
             if idle and not self.outbox.claim_next(wiring.policy, purpose="deliver", is_probe=True):
-                self._rollback.offer_probe()
+                self._scan_wanted |= self._rollback.offer_probe()
         elif wiring.policy.when_disabled == "backup" and wiring.storage is not None and stand.word != "waiting":
             self._claim_all(wiring, is_backup=True)
 

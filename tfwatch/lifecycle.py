@@ -124,4 +124,6 @@ def status_after(event: Event, to_stage: Stage | None, before: Status | None) ->
     """The tag a row carries: by its event, else by where a person put the file, else what it was before."""
     if event is Event.MOVED:
         return _PLACE.get(to_stage, before)
+    if event is Event.RECOVERED and to_stage is Stage.CLAIMED:
+        return Status.UNKNOWN
     return _STATUS.get(event, before)

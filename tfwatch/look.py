@@ -9,13 +9,14 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Final
 
 from tfwatch.config import Config
 from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogDamaged, Position, read_log
-from tfwatch.ledger.rows import decode
+from tfwatch.ledger.rows import BadRow, decode
 from tfwatch.model import DeliveryRecord, Integration, Stage
 from tfwatch.settings_file import load
 from tfwatch.settings_layers import Layers
@@ -90,11 +91,18 @@ class View:
         _become_owner(self.folders)
         _require_access(self.folders)
         self.running = lock.is_held(self.folders.lock)
-        self.index, self.trouble = _read_index(self.folders, running=self.running)
+        self.trouble = ""
+
+    @cached_property
+    def index(self) -> Index:
+        """What the log adds up to; read when it is first asked for."""
+        index, self.trouble = _read_index(self.folders, running=self.running)
+        return index
 
     def close(self) -> None:
         """Let go of the projection."""
-        self.index.close()
+        if "index" in self.__dict__:
+            self.index.close()
 
     def find(self, word: str) -> list[PackageState]:
         """Packages the log knows by a name, a path, a SHA-256 or 8 digits of it, a trace or an order; latest first."""
@@ -148,11 +156,15 @@ class View:
             return 0
 
     def story_rows(self, sha256s: set[str]) -> list[DeliveryRecord]:
-        """All rows about some contents, in the log's order."""
+        """All rows about some contents, in the log's order; those up to the first that can't be read."""
+        found: list[DeliveryRecord] = []
         try:
-            return list(rows_about(self.folders.log, sha256s))
+            found.extend(rows_about(self.folders.log, sha256s))
         except FileNotFoundError:
             return []
+        except BadRow as bad:
+            self.trouble = f"{self.folders.log}: a row about this package is damaged: {bad}"
+        return found
 
     def _names(self) -> Iterator[str]:
         for stage in (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED, Stage.SUBMITTED, Stage.DELIVERED):

@@ -26,6 +26,7 @@ class Watch:
     def __init__(self, bell: Bell, folders: Folders, desk: Desk, config_folder: str) -> None:
         self._bell = bell
         self._folders = folders
+        self._desk = desk
         places = {stage.value: folders.folder(stage) for stage in Stage if stage is not Stage.CLAIMED}
         places |= {"requests": folders.requests, "config": config_folder}
         self._watcher = Watcher(bell, places, ours=desk.is_ours)
@@ -77,6 +78,7 @@ class Watch:
 
     def rescan(self, seconds: float, scan_seconds: float) -> None:
         """Everything is looked at now: watch replaced folders again, prove events, and plan the next time."""
+        self._desk.forget_moves()
         if self._mode != "polling":
             self._listen_again()
         pause = max(_POLL_SECONDS, _POLL_SHARE * scan_seconds) if self.polling else seconds

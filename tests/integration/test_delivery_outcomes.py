@@ -232,7 +232,7 @@ def test_what_was_refused_may_be_sent_again_under_a_new_key(sandbox: Sandbox, sp
 
 def test_a_404_while_polling_is_no_verdict(sandbox: Sandbox, spool: Spool) -> None:
     """An order that the portal doesn't find for a while stays submitted, and is asked about until it does."""
-    sandbox.set_faults(status(404, times=3, target=Target.STATUS), status(500, times=2, target=Target.STATUS))
+    sandbox.set_faults(status(404, times=2, target=Target.STATUS), status(500, times=1, target=Target.STATUS))
     spool.start()
     spool.drop("patience.zip")
     spool.wait_for("delivered", "patience.zip")

@@ -208,7 +208,7 @@ class Admission:
     def _recover(self, claim: Claim, state: PackageState, where: Whereabouts) -> Whereabouts | None:
         """Found in claimed/ at start, or waiting there: finish the move its last fact announced, if any."""
         if state.stage is Stage.CLAIMED:
-            return where
+            return self._interrupted(state, where)
         if state.stage in (None, Stage.OUTBOX) or self._desk.folders.look(state.stage, state.name) is not None:
             self.give_back(claim, seconds=0.0)
             return None
@@ -218,6 +218,13 @@ class Admission:
         detail = f"finished an interrupted move into {state.stage}/"
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
         return None
+
+    def _interrupted(self, state: PackageState, where: Whereabouts) -> Whereabouts:
+        """It may have been sent. Say so once, however often the daemon starts before the outcome is known."""
+        if state.event is not Event.ATTEMPTED:
+            return where
+        detail = "the daemon ended while it was being sent; whether it was accepted is not known"
+        return self._desk.settle(package_of(state), Event.RECOVERED, where, to=Stage.CLAIMED, detail=detail)
 
     def _renamed(self, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
         """Somebody renamed it while it waited: the log follows."""

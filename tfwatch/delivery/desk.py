@@ -244,6 +244,10 @@ class Desk:
         """The moment it is, UTC."""
         return datetime.now(UTC)
 
+    def forget_moves(self) -> None:
+        """Moves whose arrival was never heard of: where no events come, nobody asks about them."""
+        self._moved.clear()
+
     def is_ours(self, place: str, name: str) -> bool:
         """Whether an arrival was a move of ours; asked once for each."""
         try:
@@ -255,6 +259,10 @@ class Desk:
     def _make_way(self, package: Package, where: Whereabouts, target: Stage) -> Whereabouts:
         """Somebody put another file in the way: log the next free name first, then move under it."""
         name = self.folders.free_name(package.name, leaving=where.file, taken=self.in_work.__contains__)
+        with self.in_work.holding(name):
+            return self._move_as(package, name, where, target)
+
+    def _move_as(self, package: Package, name: str, where: Whereabouts, target: Stage) -> Whereabouts:
         renamed = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
         there = Whereabouts(file=target, log=target, status=where.status)
         detail = write_detail(f"another file of that name lies in {target}/", was=package.name)

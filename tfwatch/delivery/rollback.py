@@ -51,6 +51,7 @@ class Rollback:
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = Breaker(threshold=threshold)
+        self._tripping = False
 
     def configure(self, threshold: int) -> None:
         """Take over a changed `rollback_after`; the failures counted so far stay counted."""
@@ -64,11 +65,14 @@ class Rollback:
         with self._lock:
             return self._breaker.wait(delay, self._clock())
 
-    def succeeded(self) -> None:
-        """A package was accepted (or refused for its own sake): the service works."""
+    def succeeded(self, *, probe: bool) -> None:
+        """A package was accepted (or refused for its own sake): the service works.
+
+        Only a probe lifts a rollback: a request that was under way when it tripped proves nothing about later.
+        """
         with self._lock:
             self._breaker = self._breaker.succeeded()
-        if self._switch.stand.word in ("rolled back", "paused"):
+        if probe and self._switch.held:
             self.lift(actor=Actor.TFWATCH, why="a package tried after a pause got through")
 
     def failed(self, *, began: float) -> bool:
@@ -77,12 +81,13 @@ class Rollback:
         Only one caller is told so; the switch must still be open.
         """
         with self._lock:
-            if not self._switch.stand.open and self._switch.stand.word != "waiting":
+            if self._tripping or self._switch.stand.word not in ("enabled", "waiting"):
                 return False
             self._breaker = self._breaker.failed(began=began)
             if not self._breaker.tripped(self._clock()):
                 return False
             self._breaker = self._breaker.succeeded()
+            self._tripping = True
             return True
 
     def trip(self, package: Package, where: Whereabouts, error: ServiceFailure, *, sent: bool, attempt: int) -> None:
@@ -102,14 +107,17 @@ class Rollback:
             reason=reason,
         )  # fmt: skip
         self._switch.fell()
+        with self._lock:
+            self._tripping = False
         self._document("Rollback", why, printable(package.name), lift)
 
     def pause(self, package: Package, error: ServiceError) -> None:
         """The service can't serve anyone: stop asking until a person acts. No package is rejected."""
-        if self._switch.stand.word not in ("enabled", "waiting"):
-            return
         integration = self._switch.integration.value
-        self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=f"{error.message}; {error.hint}")
+        with self._lock:
+            if self._switch.stand.word not in ("enabled", "waiting"):
+                return
+            self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=f"{error.message}; {error.hint}")
         lift = f"{error.hint or 'mend the cause'}, then: tfwatch enable {integration}"
         self._document("Pause", error.message, f"{printable(package.name)} (back in outbox/)", lift)
 
@@ -118,10 +126,10 @@ class Rollback:
         self._switch.lift(self._desk, actor=actor, why=why)
         self.requeue_rejected()
 
-    def offer_probe(self) -> None:
+    def offer_probe(self) -> bool:
         """A probe is due and the outbox is empty: let a package that the rollback rejected be the one that tries."""
-        for state in self._desk.index.rolled_back()[:1]:
-            self._requeue(state, "it is to show whether the service works again")
+        rejected = self._desk.index.rolled_back()[:1]
+        return any(self._requeue(state, "it is to show whether the service works again") for state in rejected)
 
     def requeue_rejected(self) -> int:
         """Bring the packages a rollback rejected back into the outbox; returns how many."""

@@ -250,7 +250,7 @@ class SubmitDelivery:
             package, Event.ACCEPTED, attempt.where, attempt=receipt.tries, order_id=receipt.order_id,
             code=receipt.code, duration_ms=self._elapsed_ms(attempt), detail=detail,
         )  # fmt: skip
-        self._rollback.succeeded()
+        self._rollback.succeeded(probe=attempt.claim.probe)
         if receipt.verdict is Verdict.PENDING:
             self._accepted(package)
             return
@@ -299,7 +299,7 @@ class SubmitDelivery:
             package, Event.REFUSED, attempt.where, attempt=failure.tries, code=failure.code,
             duration_ms=self._elapsed_ms(attempt), detail=write_detail(failure.message, by="service"), reason=reason,
         )  # fmt: skip
-        self._rollback.succeeded()
+        self._rollback.succeeded(probe=attempt.claim.probe)
 
     def _settle_transient(self, attempt: _Attempt, failure: TransientError) -> None:
         if failure.retry_after is not None:
