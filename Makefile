@@ -1,66 +1,70 @@
-# tfwatch. `make help` lists what there is. Everything is installed into .venv, or with apt when this is root.
+# tfwatch. `make help` lists what there is. Everything is installed into .venv; as root, what Debian lacks with apt.
 
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := packaging/scripts/debian-packages
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+DEBIAN := packaging/scripts/debian-packages
 
-# What the pieces need from Debian, as command:package (a leading + is a pkg-config module).
-BUILD := gcc:gcc /usr/include/python3.11/Python.h:python3-dev pkg-config:pkg-config +libsystemd:libsystemd-dev
-TOOLS := strace:strace rsync:rsync zip:zip 7z:p7zip-full sshd:openssh-server sftp:openssh-client curl:curl \
-         openssl:openssl inotifywait:inotify-tools
+# What compiling systemd-python needs, as COMMAND:PACKAGE (a path, or a pkg-config module after a +).
+HEADERS = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsystemd:libsystemd-dev
+# The programs that tests run; tests/support/require.py knows them.
+TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint types bench clean venv venv-test
+.PHONY: help demo test lint types bench venv clean tools
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.demo ## the main job end to end, with no account anywhere (KEEP=1 leaves it running)
 	@$(BIN)/tfwatch demo $(if $(KEEP),--keep)
 
-test: venv-test ## all tests, against real servers on loopback
+test: $(VENV)/.test tools ## all tests, against real servers on loopback (ARGS="-k name"; CI=1: none may be skipped)
 	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest $(ARGS)
 
-lint: venv-test ## ruff: style and format
+lint: $(VENV)/.test ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: venv-test ## mypy --strict
+types: $(VENV)/.test ## mypy --strict
 	@$(BIN)/mypy
 
-bench: venv-test ## the figures of tests/bench, as a table and as JSON
+bench: $(VENV)/.test ## the figures of tests/bench, as a table and as JSON
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 venv: $(VENV)/.base ## only install tfwatch into .venv
 
-venv-test: $(VENV)/.test
-	@$(PACKAGES) $(TOOLS) >/dev/null || true
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(PACKAGES) /nowhere:python3-venv >/dev/null \
-		|| { echo "Python's venv module is missing: apt install python3-venv"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tfwatch needs Python 3.11 or newer"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+# --- what has to be there -----------------------------------------------------------------------------------------
 
-$(VENV)/.base: pyproject.toml | $(VENV)/bin/python
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "tfwatch needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(DEBIAN) :python3-venv \
+		|| { echo "Python's venv module is missing: sudo apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.base: pyproject.toml | $(BIN)/python
 	@echo "installing tfwatch into $(VENV) ..."
 	@$(PIP) install -e .
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.base
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing tfwatch and a local S3 server into $(VENV), about a minute ..."
 	@$(PIP) install -e '.[demo]'
 	@touch $@
 
-# systemd-python is compiled: without its headers the tests that need it say so at the end.
-$(VENV)/.test: $(VENV)/.demo
-	@echo "installing what the tests need ..."
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "installing tfwatch and what its tests need into $(VENV), about two minutes ..."
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --group test --group lint
-	@if $(PACKAGES) $(BUILD) >/dev/null; then $(PIP) install -e '.[systemd]'; \
-		else echo "no libsystemd headers: systemd-python is left out"; fi
-	@touch $@
+	@$(PIP) install -e '.[demo]' --group test --group lint
+	@touch $(VENV)/.demo $@
 
-clean: ## remove what the targets above made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+# Not a stamp: what this user may not install stays missing, and the tests that need it say so at the end.
+tools: $(VENV)/.test
+	@$(DEBIAN) $(TOOLS) || true
+	@$(BIN)/python -c 'import systemd' 2>/dev/null || ! $(DEBIAN) $(COMPILER) || $(PIP) install -e '.[systemd]'

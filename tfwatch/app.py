@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import sqlite3
 import string
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -30,6 +29,7 @@ from tfwatch.observe.health import Health, notifier
 from tfwatch.observe.logs import set_up
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
+from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders, SpoolUnusable
 
 EXIT_FINE: Final = 0
@@ -40,10 +40,6 @@ EXIT_CONFIG: Final = 78
 _REPLAY_ROWS: Final = 5000
 _ROOM_SECONDS: Final = 1.0
 _NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-
-
-class Locked(Exception):
-    """Another daemon holds this spool."""
 
 
 def run(config_path: str, environ: Mapping[str, str]) -> int:
@@ -64,7 +60,7 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
     folders = Folders(config.spool.root)
     try:
         folders.prepare()
-        with _lock(folders):
+        with lock.hold(folders.lock):
             folders.prove()
             return _run_locked(folders, loaded, exec_id, environ)
     except SpoolUnusable as error:
@@ -73,7 +69,7 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
     except ServiceError as error:
         logger.error("{}; {}", error, error.hint)
         return EXIT_CONFIG
-    except Locked as error:
+    except lock.Locked as error:
         logger.error("{}", error)
         return EXIT_LOCKED
     except LogDamaged as error:
@@ -85,40 +81,6 @@ def new_exec_id(now: datetime) -> str:
     """The name of one run: `20251113T103533Z_MSJTU6`."""
     letters = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(6))
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{letters}"
-
-
-@contextmanager
-def _lock(folders: Folders) -> Iterator[None]:
-    """Hold the spool: one daemon works in it. The lock goes with the process, however it ends."""
-    fd = os.open(folders.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-    with closing(os.fdopen(fd, "r+")) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read(32).strip() or "unknown"
-            raise Locked(
-                f"{folders.root}: another tfwatch (process {holder}) works in this spool; stop it first, "
-                "or give this one its own spool.root"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
-def is_running(folders: Folders) -> bool:
-    """Whether a daemon holds the spool now."""
-    try:
-        fd = os.open(folders.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str]) -> int:

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfwatch import __version__, terminal
 from tfwatch.cli_sandbox import sandbox
+from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, when_of, zone_of
 from tfwatch.model import Integration
 from tfwatch.spool.names import printable
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
-
-    from tfwatch.look import Stand, View
+    from tfwatch.look import Stand
     from tfwatch.requests import Command
-    from tfwatch.story import When
-
-PROBLEM: Final = terminal.PROBLEM
-CONFIG: Final = 78
 
 app = typer.Typer(
     help="Deliver ZIPs: drop one into outbox/, and it is sent once, tracked, backed up and logged.",
@@ -82,7 +76,7 @@ def run(*, config: ConfigFile = None) -> None:
     """
     from tfwatch import app as composition
 
-    raise typer.Exit(composition.run(_path(config), os.environ))
+    raise typer.Exit(composition.run(settings_path(config), os.environ))
 
 
 @app.command("check-config")
@@ -97,14 +91,14 @@ def check_config(*, config: ConfigFile = None, as_json: Json = False) -> None:
     from tfwatch import check, look
     from tfwatch.settings_problems import ConfigError
 
-    path = _path(config)
+    path = settings_path(config)
     try:
         settings = look.settings(path, os.environ)
     except ConfigError as error:
         if as_json:
             terminal.say_json(check.refusal(path, error.problems))
             raise typer.Exit(CONFIG) from None
-        terminal.fail(*map(str, error.problems), _count(error.problems), code=CONFIG)
+        refuse(error.problems)
     document = check.assemble(settings)
     if as_json:
         terminal.say_json(document)
@@ -129,8 +123,8 @@ def status(*, config: ConfigFile = None, as_json: Json = False) -> None:
 
     from tfwatch import report
 
-    with _view(config, tolerant=True) as view:
-        when = _when(view)
+    with opened(config, tolerant=True) as view:
+        when = when_of(view)
         document = report.assemble(view, datetime.now(UTC), when)
         if as_json:
             terminal.say_json(document)
@@ -139,7 +133,7 @@ def status(*, config: ConfigFile = None, as_json: Json = False) -> None:
     if document["config_problems"]:
         raise typer.Exit(CONFIG)
     if document["needs_a_person"]:
-        raise typer.Exit(PROBLEM)
+        raise typer.Exit(terminal.PROBLEM)
 
 
 @app.command()
@@ -161,8 +155,8 @@ def why(
     from tfwatch import ask
     from tfwatch import why as told
 
-    with _view(config) as view:
-        when = _when(view)
+    with opened(config) as view:
+        when = when_of(view)
         document = told.assemble(view, word, when)
         if as_json:
             terminal.say_json(document)
@@ -171,7 +165,7 @@ def why(
         else:
             terminal.fail(ask.unknown(view, word))
     if not told.is_known(document):
-        raise typer.Exit(PROBLEM)
+        raise typer.Exit(terminal.PROBLEM)
 
 
 @app.command("log")
@@ -194,10 +188,10 @@ def show_log(
 
     if excel and as_json:
         raise typer.BadParameter("--excel and --json exclude each other")
-    with _view(config) as view:
+    with opened(config) as view:
         shape = printlog.Shape.EXCEL if excel else printlog.Shape.JSON if as_json else printlog.Shape.CSV
         try:
-            for row in printlog.shaped(view.folders.log, shape, _zone(view), last=last, follow=follow):
+            for row in printlog.shaped(view.folders.log, shape, zone_of(view), last=last, follow=follow):
                 sys.stdout.buffer.write(row)
                 if follow:
                     sys.stdout.buffer.flush()
@@ -231,7 +225,7 @@ def requeue(
     """
     from tfwatch import ask
 
-    with _view(config) as view:
+    with opened(config) as view:
         states, refused = [], []
         for word in words:
             try:
@@ -260,7 +254,7 @@ def requeue(
                 else f"{package['package']}: {_taken_later(taken=taken)}"
             )
     if taken is False:
-        raise typer.Exit(PROBLEM)
+        raise typer.Exit(terminal.PROBLEM)
 
 
 IntegrationName = Annotated[Integration, typer.Argument(metavar="INTEGRATION", help="gotranscript, s3 or sheets.")]
@@ -297,10 +291,10 @@ def disable(
 
 def _switch(command: Command, integration: Integration, reason: str, config: str | None, *, as_json: bool) -> None:
     from tfwatch import ask
-    from tfwatch.look import Stand, View
+    from tfwatch.look import View
     from tfwatch.requests import Request
 
-    with _view(config) as view:
+    with opened(config) as view:
         request = Request(command=command, user=ask.user_name(os.environ), integration=integration, reason=reason)
         taken = ask.leave(view, request)
         with closing(View(view.settings)) as after:
@@ -315,7 +309,7 @@ def _switch(command: Command, integration: Integration, reason: str, config: str
     else:
         terminal.say(f"{integration}: {_taken_later(taken=taken)}")
     if taken is False or (taken and command == "enable" and not stand.enabled):
-        raise typer.Exit(PROBLEM)
+        raise typer.Exit(terminal.PROBLEM)
 
 
 def _standing(integration: Integration, command: Command, stand: Stand) -> str:
@@ -336,52 +330,21 @@ def _taken_later(*, taken: bool | None) -> str:
 app.command()(sandbox)
 
 
-# --- what several commands need ---------------------------------------------------------------------------------------
+@app.command()
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C, and the folders.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the main job end to end on this machine; no account is needed.
 
+    Starts a portal, a Sheets service, a real S3 server and the daemon on a temporary spool, drops a few packages and
+    shows where each went. Exit code 0 only if each ended where it should.
 
-def _path(config: str | None) -> str:
-    if config is not None:
-        return config
-    from tfwatch.settings_file import default_path
-
-    return default_path(os.environ)
-
-
-@contextmanager
-def _view(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
-    """Look at the spool the settings name; ends the command with words and its exit code when that can't be done.
-
-    `tolerant`: settings with problems are good enough to find the spool.
+    \b
+    tfwatch demo
+    tfwatch demo --keep     leaves it running to play with
     """
-    from tfwatch import look
-    from tfwatch.settings_problems import ConfigError
+    from tfwatch.demo.run import run as run_demo
 
-    read = look.settings_with_problems if tolerant else look.settings
-    try:
-        with closing(look.View(read(_path(config), os.environ))) as view:
-            yield view
-    except ConfigError as error:
-        terminal.fail(*map(str, error.problems), _count(error.problems), code=CONFIG)
-    except look.Unavailable as error:
-        terminal.fail(str(error))
-    except PermissionError as error:
-        terminal.fail(f"{error.filename}: user {os.geteuid()} may not read it; run the command with sudo")
-
-
-def _count(problems: tuple[object, ...]) -> str:
-    return f"{len(problems)} problem(s) in the settings; mend them, then: tfwatch check-config"
-
-
-def _zone(view: View) -> tzinfo | None:
-    """The time zone for people's eyes; None: the machine's own."""
-    from zoneinfo import ZoneInfo
-
-    name = view.settings.config.timezone
-    return None if name == "local" else ZoneInfo(name)
-
-
-def _when(view: View) -> When:
-    from tfwatch.printlog import local
-
-    zone = _zone(view)
-    return lambda moment: local(moment, zone)
+    raise typer.Exit(run_demo(keep=keep, as_json=as_json))

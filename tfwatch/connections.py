@@ -81,7 +81,7 @@ class LiveConfiguration:
         self._files = loaded.files
         self._fingerprint = _fingerprint(loaded.files)
         if fixed := needs_restart(self._loaded.config, loaded.config):
-            self._refuse(tuple(f"{key} can't change while running: restart tfwatch" for key in fixed))
+            self._refuse(fixed)
             return False
         for warning in loaded.warnings:
             logger.warning("{}", warning)

@@ -284,6 +284,7 @@ class Daemon:
         if self._operate.take_all():
             self.workshop.waiting.free_all()
             self.workshop.integrations_changed()
+            self._health.hurry()
             self._bell.ring(Stage.OUTBOX.value)
 
 

@@ -120,8 +120,14 @@ def _allowed(stage: Stage | None, event: Event) -> tuple[Stage | None, ...]:
     return allowed
 
 
-def status_after(event: Event, to_stage: Stage | None, before: Status | None) -> Status | None:
-    """The tag a row carries: by its event, else by where a person put the file, else what it was before."""
+def status_after(event: Event, to_stage: Stage | None, before: Status | None, *, stays: bool = False) -> Status | None:
+    """The tag a row carries: by its event, else by where a person put the file, else what it was before.
+
+    `stays`: it was at that stage already. Then neither another name nor a rollback says anything new of it: one
+    whose outcome is unknown stays tagged so.
+    """
+    if stays and event in (Event.MOVED, Event.ROLLBACK):
+        return before
     if event is Event.MOVED:
         return _PLACE.get(to_stage, before)
     if event is Event.RECOVERED and to_stage is Stage.CLAIMED:

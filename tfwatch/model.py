@@ -108,8 +108,8 @@ class Profile(StrEnum):
     GOTRANSCRIPT_V4 = "gotranscript-v4"
 
 
-_JOB_VERSION = re.compile(r"\A(?P<job>.+)_v(?P<version>\d+(?:\.\d+)*)\Z", re.DOTALL)
-_TWIN = re.compile(r"~\d+\Z")
+_JOB_VERSION = re.compile(r"\A(?P<job>.+)_v(?P<version>\d+(?:\.\d+)*)\Z", re.DOTALL | re.ASCII)
+_TWIN = re.compile(r"~\d+\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import time
 from dataclasses import asdict, dataclass
@@ -10,8 +12,11 @@ from typing import Literal
 
 from tfwatch.model import Integration
 from tfwatch.spool.folders import Folders
+from tfwatch.spool.names import printable
 
 Command = Literal["requeue", "enable", "disable"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BadRequest(Exception):
@@ -44,15 +49,28 @@ def read(folders: Folders, name: str) -> Request:
         raw = json.loads(folders.read_request(name))
         command = raw["command"]
         if command not in ("requeue", "enable", "disable"):
-            raise BadRequest(f"{name}: no such command: {command!r}")
+            raise ValueError(f"no such command: {command!r}")
         return Request(
             command=command,
             user=str(raw["user"]),
-            names=tuple(map(str, raw.get("names", ()))),
-            sha256s=tuple(map(str, raw.get("sha256s", ()))),
+            names=tuple(map(_file_name, raw.get("names", ()))),
+            sha256s=tuple(map(_sha256, raw.get("sha256s", ()))),
             integration=Integration(raw["integration"]) if raw.get("integration") else None,
             forced=bool(raw.get("forced")),
             reason=str(raw.get("reason", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRequest(f"{name}: not a request of tfwatch's: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadRequest(f"{printable(name)}: not a request of tfwatch's: {error}") from error
+
+
+def _file_name(name: str) -> str:
+    """Raises ValueError for what no file can be called, TypeError for what is no text."""
+    if not name or "/" in name or b"\0" in os.fsencode(name):
+        raise ValueError(f"no file name: {name!r}")
+    return name
+
+
+def _sha256(digits: str) -> str:
+    if not _SHA256.fullmatch(digits):
+        raise ValueError(f"no SHA-256: {digits!r}")
+    return digits

@@ -218,7 +218,9 @@ def _retry(facts: _Facts, when: When) -> str:
 
 
 def seconds(count: float) -> str:
-    """A length of time in its two largest units: `0.8 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
+    """A length of time in its two largest units: `8 ms`, `0.8 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`."""
+    if count < 0.1:
+        return f"{count * 1000:.0f} ms"
     if count < 10:
         return f"{count:.1f} s"
     if count < 120:
@@ -249,7 +251,7 @@ def whereabouts(state: PackageState, scene: Scene) -> str:
     seen = " and ".join(f"{place}/" for place in scene.places)
     if state.stage in scene.places:
         return f"in {state.stage}/" if len(scene.places) == 1 else f"in {state.stage}/ (files of that name: {seen})"
-    if state.stage is Stage.OUTBOX and Stage.CLAIMED in scene.places:
+    if state.stage is not None and _is_where_it_should_be(state, scene):
         return "in claimed/: it is being worked on" if scene.running else "in claimed/: work on it goes on at the start"
     if state.stage is None:
         return f"in no folder by the log; a file of that name lies in {seen}" if seen else "in no folder any more"
@@ -263,6 +265,10 @@ def whereabouts(state: PackageState, scene: Scene) -> str:
 def next_step(state: PackageState, scene: Scene, when: When, *, flaw: str = "") -> str:
     """What a person should do about a package, or why nothing. `flaw`: what its last row found wrong with it."""
     start = "" if scene.running else " (the daemon is not running: systemctl start tfwatch)"
+    if not _is_where_it_should_be(state, scene):
+        if not scene.places:
+            return "nothing, if it was taken away on purpose; else put its ZIP back, or drop it into outbox/ again"
+        return f"nothing: the daemon follows what was moved{start}"
     match state.stage:
         case Stage.OUTBOX if scene.held:
             return f"it waits: {scene.held}.{f' To go on: {scene.lift}' if scene.lift else ''}{start}"
@@ -282,6 +288,12 @@ def next_step(state: PackageState, scene: Scene, when: When, *, flaw: str = "") 
             return _step_in_rejected(state, flaw)
         case None:
             return "nothing; to have it sent again, drop its ZIP into outbox/"
+
+
+def _is_where_it_should_be(state: PackageState, scene: Scene) -> bool:
+    """A claim is no fact: what the log has in outbox/ may lie in claimed/."""
+    is_claimed = state.stage is Stage.OUTBOX and Stage.CLAIMED in scene.places
+    return state.stage is None or state.stage in scene.places or is_claimed
 
 
 def _step_in_claimed(state: PackageState, scene: Scene, when: When) -> str:

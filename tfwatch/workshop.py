@@ -138,7 +138,9 @@ class Workshop:
         self.integrations_changed()
 
     def integrations_changed(self) -> None:
-        """An integration was switched on or off: everything delivered and not yet backed up is due, the sheet too."""
+        """An integration was switched on or off: what waits for its next round is due, every backup, and the sheet."""
+        with self._lock:
+            self._limbo = dict.fromkeys(self._limbo, 0.0)
         if self._configuration.wiring.storage is not None:
             for state in self._desk.index.unbacked():
                 self._backups.put((state.sha256, state.name), 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from email import message_from_bytes
 from email.message import Message
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_retry_after_is_obeyed(sandbox: Sandbox, spool: Spool) -> None:
     row = spool.row("DEFERRED", "first.zip")
     assert ("429", "2", "outbox", "waiting") == (row["code"], row["attempt"], row["to_stage"], row["status"])
     moments = [entry["monotonic"] for entry in posts(sandbox)]
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert all(gap >= 0.95 for gap in gaps[:2]), gaps
     assert {"first.zip", "second.zip"} == {order["filename"] for order in sandbox.orders()}
     assert 2 == len(sandbox.orders())

@@ -176,9 +176,7 @@ def test_a_twin_of_an_unknown_package_is_not_sent(sandbox: Sandbox, spool: Spool
 
 
 @pytest.mark.parametrize("policy", ["retry", "lookup"])
-def test_another_base_url_is_never_asked_by_itself(
-    sandbox: Sandbox, spool: Spool, policy: str
-) -> None:
+def test_another_base_url_is_never_asked_by_itself(sandbox: Sandbox, spool: Spool, policy: str) -> None:
     """An unknown outcome is followed up where it arose: at another address the package is parked and a person asked."""
     set_policy(spool, policy)
     sandbox.set_faults(lost(times=None), Fault(kind=FaultKind.STATUS, target=Target.LOOKUP))

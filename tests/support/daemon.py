@@ -96,13 +96,20 @@ class Spool:
         temporary.chmod(0o600)
         temporary.rename(self.config)
 
-    def start(self, *, ready: bool = True, wrap: tuple[str, ...] = (), env: Mapping[str, str] | None = None) -> None:
-        """Start the daemon; with `ready`, wait until it watches."""
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        wrap: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "tfwatch"),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the daemon; with `ready`, wait until it watches. `program`: what Python runs as it."""
         before = self.output.stat().st_size if self.output.exists() else 0
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("TFWATCH", "AWS_"))}
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [*wrap, sys.executable, "-m", "tfwatch", "run", "-c", str(self.config)],
+                [*wrap, sys.executable, *program, "run", "-c", str(self.config)],
                 stdout=output, stderr=output, env=environ | dict(env or {}),
             )  # fmt: skip
         if ready:
@@ -183,10 +190,12 @@ class Spool:
         (found,) = [row for row in self.rows(package) if row["event"] == event]
         return found
 
-    def wait_for_event(self, event: str, package: str | None = None, *, count: int = 1, seconds: float = PATIENCE) -> None:
+    def wait_for_event(
+        self, event: str, package: str | None = None, *, count: int = 1, seconds: float = PATIENCE
+    ) -> None:
         """Wait until the log has so many rows of that event."""
         try:
-            wait_until(lambda: self.events(package).count(event) >= count, f"{count} × {event}", seconds)
+            wait_until(lambda: self.events(package).count(event) >= count, f"{count} {event} rows", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.picture()}") from None
 
@@ -204,11 +213,26 @@ class Spool:
 
     def state(self) -> dict[str, Any]:
         """What the running daemon shows of itself."""
-        return json.loads((self.root / ".tfwatch" / "state.json").read_text())
+        path = self.root / ".tfwatch" / "state.json"
+        wait_until(path.exists, "the daemon shows its state")
+        return json.loads(path.read_text())
+
+    def wait_for_state(self, shows: Callable[[dict[str, Any]], Any], what: str, seconds: float = PATIENCE) -> Any:
+        """Wait until the running daemon shows something of itself, and give it."""
+
+        def look() -> Any:
+            return (self.root / ".tfwatch" / "state.json").exists() and shows(self.state())
+
+        try:
+            return wait_until(look, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.picture()}") from None
 
     def document(self) -> str:
         """All rollback documents, one after the other."""
-        return "\n".join(path.read_text() for path in sorted((self.root / "rollbacks").glob("rollback_integrations_*.md")))
+        return "\n".join(
+            path.read_text() for path in sorted((self.root / "rollbacks").glob("rollback_integrations_*.md"))
+        )
 
     def ask(self, command: Command, **words: Any) -> None:
         """Leave a request as a command does; returns once the daemon has taken it, if it runs."""

@@ -138,6 +138,7 @@ def _weed_command(folder: Path, ports: Sequence[int]) -> list[str]:
     options = dict(zip((*names, "s3.port", "s3.port.grpc", "s3.port.https"), ports, strict=True))
     return [
         _weed(),
+        "-logtostderr=true",  # else it leaves its logs in the folder for temporary files
         "server",
         "-s3",
         f"-dir={folder / 'data'}",

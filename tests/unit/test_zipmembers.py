@@ -6,7 +6,6 @@ import io
 import lzma
 import os
 import random
-import shutil
 import struct
 import subprocess
 import time
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.require import need
 from tests.unit.zips import (
     BZIP2,
     DEFLATED,
@@ -96,8 +96,8 @@ def test_zips_of_other_tools_that_are_refused(tmp_path: Path, command: list[str]
 
 
 def made_by(folder: Path, command: list[str]) -> bytes:
-    if any(shutil.which(tool) is None for tool in ("zip", "7z")):
-        pytest.skip("needs zip and 7z")
+    need("zip")
+    need("7z")
     for name, data in SAMPLE.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)

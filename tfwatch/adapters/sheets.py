@@ -233,13 +233,27 @@ def _worksheet(sheet: dict[str, Any]) -> _Worksheet:
     )
 
 
+class _Login(Credentials):
+    """A service account that speaks to its token server and nobody else.
+
+    google-auth 2.5x also asks iamcredentials.googleapis.com, in the background, where requests may go (a "regional
+    access boundary"); the sheet needs no such answer, and a sandbox's account must not be shown to Google.
+    """
+
+    def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
+        """Log in when the token is no longer good, and add it to the headers."""
+        if not self.valid:
+            self.refresh(request)  # type: ignore[no-untyped-call]
+        self.apply(headers)  # type: ignore[no-untyped-call]
+
+
 def _credentials(service_account: str) -> Credentials:
     """Raises `ServiceError`; its words hold nothing of the key."""
     hint = "give integrations.sheets.service_account_json the JSON that Google gave, or its path"
     try:
         text = service_account if service_account.lstrip().startswith("{") else _read(service_account)
         info = json.loads(text)
-        credentials: Credentials = Credentials.from_service_account_info(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        credentials: Credentials = _Login.from_service_account_info(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
         return credentials
     except OSError as error:
         raise ServiceError(f"the service account's file can't be read: {error.strerror}", hint=hint) from None

@@ -141,6 +141,8 @@ class Outbox:
     def _try(self, entry: Entry, policy: Policy, purpose: Literal["deliver", "back up"], *, is_probe: bool) -> bool:
         name = entry.name
         if name in self._desk.in_work and not self._lies_elsewhere(name):
+            # Whoever holds the name is about to let go of it; no event will say so.
+            self._waiting.put(name, entry, _LOOK_AT_HELD)
             return False
         try:
             fd = self._desk.folders.open(Stage.OUTBOX, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Protocol
@@ -179,7 +179,7 @@ class Desk:
         beside a package that goes to rejected/. Raises OSError when a folder can't be synced: that ends the process.
         """
         target = advance(where.log, event) if isinstance(to, Usual) else advance_to(where.log, event, to)
-        status = status_after(event, target, where.status)
+        status = status_after(event, target, where.status, stays=target is where.log)
         self.record(
             Fact(
                 event=event,
@@ -224,15 +224,41 @@ class Desk:
 
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
         """Rename, and put both folders on disk. The watcher is told that this arrival is ours."""
-        self._moved.add((target.value, new_name or name))
-        self.folders.move(source, name, target, new_name)
+        arrival = (target.value, new_name or name)
+        self._moved.add(arrival)
+        try:
+            self.folders.move(source, name, target, new_name)
+        except OSError:
+            self._moved.discard(arrival)
+            raise
         self.folders.sync(source, target)
 
-    def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> None:
-        """Bring a package back into the outbox. Here the file goes first: it may be moved by hand just as well."""
+    def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> bool:
+        """Bring a package back into the outbox. Here the file goes first: it may be moved by hand just as well.
+
+        False when a person took it at this very moment: their move is seen and obeyed.
+        """
         assert state.stage is not None
-        self.move(state.stage, state.name, Stage.OUTBOX)
+        try:
+            self.move(state.stage, state.name, Stage.OUTBOX)
+        except FileNotFoundError:
+            return False
+        except FileExistsError:
+            return self._requeue_as_next(state, state.stage, actor=actor, forced=forced, why=why)
         self.log_requeue(state, actor=actor, forced=forced, why=why)
+        return True
+
+    def _requeue_as_next(self, state: PackageState, stage: Stage, *, actor: Actor, forced: bool, why: str) -> bool:
+        """Another package of that name waits in the outbox: this one takes the next free name where it lies first."""
+        name = self.folders.free_name(state.name, leaving=stage, taken=self.in_work.__contains__)
+        with self.in_work.holding(name):
+            here = Whereabouts(file=stage, log=stage, status=state.status)
+            self._log_new_name(package_of(state), name, here, lies_in=Stage.OUTBOX)
+            try:
+                self.move(stage, state.name, stage, name)
+            except FileNotFoundError:
+                return False
+            return self.requeue(replace(state, name=name), actor=actor, forced=forced, why=why)
 
     def log_requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> None:
         """Say that a package lies in the outbox again."""
@@ -263,12 +289,14 @@ class Desk:
             return self._move_as(package, name, where, target)
 
     def _move_as(self, package: Package, name: str, where: Whereabouts, target: Stage) -> Whereabouts:
-        renamed = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
         there = Whereabouts(file=target, log=target, status=where.status)
-        detail = write_detail(f"another file of that name lies in {target}/", was=package.name)
-        self.settle(renamed, Event.MOVED, there, to=target, detail=detail)
+        self._log_new_name(package, name, there, lies_in=target)
         self.move(where.file, package.name, target, name)
         return there
+
+    def _log_new_name(self, package: Package, name: str, where: Whereabouts, *, lies_in: Stage) -> None:
+        detail = write_detail(f"another file of that name lies in {lies_in}/", was=package.name)
+        self.settle(replace(package, name=name), Event.MOVED, where, to=where.log, detail=detail)
 
     def _obey(self, package: Package, where: Whereabouts) -> Whereabouts:
         """The file is not where it was: a person took it. Say where to, and leave it there."""

@@ -41,6 +41,8 @@ class DueQueue(Generic[Item]):
                 if wait == 0.0:
                     _, _, item = heapq.heappop(self._heap)
                     del self._due[item]
+                    # The one `put` woke may have been the one whose own wait just ended: pass it on.
+                    self._condition.notify()
                     return item
                 self._condition.wait(wait)
             return None

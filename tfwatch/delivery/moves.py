@@ -144,9 +144,16 @@ class Moves:
     def _log_move(self, package: Package, where: Whereabouts, stage: Stage, detail: str) -> None:
         reason = None
         if stage is Stage.REJECTED:
+            content = self._desk.index.content(package.sha256)
+            again = "move it back to outbox/ to have it sent."
+            if content.accepted_as is not None and not content.unknown:
+                again = (
+                    "nothing here; it was accepted before, and its order stays at the service. For a second order: "
+                    f"tfwatch requeue --force {printable(package.name)}"
+                )
             reason = (
                 f"{printable(package.name)} was put here by an operator, so it is not sent or followed any more.\n\n"
-                "What to do: move it back to outbox/ to have it sent.\n"
+                f"What to do: {again}\n"
             )
         self._desk.settle(package, Event.MOVED, where, to=stage, actor=Actor.OPERATOR, detail=detail, reason=reason)
 

@@ -72,7 +72,7 @@ class Rollback:
         """
         with self._lock:
             self._breaker = self._breaker.succeeded()
-        if probe and self._switch.held:
+        if probe and self._switch.stand.word in ("rolled back", "paused"):
             self.lift(actor=Actor.TFWATCH, why="a package tried after a pause got through")
 
     def failed(self, *, began: float) -> bool:
@@ -94,7 +94,10 @@ class Rollback:
         """Switch the integration off, put the package that tripped it into rejected/, and document it."""
         integration = self._switch.integration.value
         why = f"deliveries failed one after another; the last one: {error.message}"
-        lift = f"mend the cause, then: tfwatch enable {integration} (it also requeues this package)"
+        # One that lies in rejected/ already waits there for a person to decide; its reason file says how.
+        parked = where.log is Stage.REJECTED
+        lift = f"mend the cause, then: tfwatch enable {integration}"
+        lift += "" if parked else " (it also requeues this package)"
         detail = write_detail(why, integration=integration, sent="maybe" if sent else "no", failed="yes")
         reason = (
             f"{printable(package.name)} was not delivered.\n\n"
@@ -104,7 +107,7 @@ class Rollback:
         )
         self._desk.settle(
             package, Event.ROLLBACK, where, to=Stage.REJECTED, attempt=attempt, code=error.code, detail=detail,
-            reason=reason,
+            reason=None if parked else reason,
         )  # fmt: skip
         self._switch.fell()
         with self._lock:
@@ -117,7 +120,8 @@ class Rollback:
         with self._lock:
             if self._switch.stand.word not in ("enabled", "waiting"):
                 return
-            self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=f"{error.message}; {error.hint}")
+            why = "; ".join(filter(None, (error.message, error.hint)))
+            self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why)
         lift = f"{error.hint or 'mend the cause'}, then: tfwatch enable {integration}"
         self._document("Pause", error.message, f"{printable(package.name)} (back in outbox/)", lift)
 
@@ -139,8 +143,7 @@ class Rollback:
         with self._desk.in_work.holding(state.name) as mine:
             if not mine or self._desk.folders.look(Stage.REJECTED, state.name) is None:
                 return False
-            self._desk.requeue(state, actor=Actor.TFWATCH, forced=False, why=why)
-            return True
+            return self._desk.requeue(state, actor=Actor.TFWATCH, forced=False, why=why)
 
     def _document(self, title: str, why: str, packages: str, lift: str) -> None:
         record_at = rfc3339(self._desk.now())

@@ -137,7 +137,8 @@ class Store:
     def _failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure | ContentChanged) -> float:
         code = failure.code if isinstance(failure, ServiceFailure) else None
         hint = failure.hint if isinstance(failure, ServiceFailure) else "the file was changed: compare it with log.csv"
-        self.trouble = f"{failure}{f'; {hint}' if hint else ''}"
+        said = str(failure) or "the ZIP changed while it was stored"
+        self.trouble = f"{said}{f'; {hint}' if hint else ''}"
         self._desk.settle(
             package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, code=code,
             detail=write_detail(self.trouble),

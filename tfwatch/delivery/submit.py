@@ -30,7 +30,7 @@ from tfwatch.errors import (
     Stopping,
     TransientError,
 )
-from tfwatch.model import Event, Package, Receipt, Stage, Submission, Verdict, rfc3339, write_detail
+from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, rfc3339, write_detail
 from tfwatch.ports import TranscriptionPort
 from tfwatch.retry import Backoff
 from tfwatch.spool.folders import NotAPackage
@@ -126,7 +126,7 @@ class SubmitDelivery:
         if was_accepted and not forced and wiring.policy.duplicates == "reject":
             self._refuse_duplicate(claim, admitted)
             return
-        if where.log is not Stage.CLAIMED and content.unknown and not self._decided(admitted):
+        if where.log is not Stage.CLAIMED and content.unknown and not self._requeued_by(admitted):
             self._refuse_unknown_twin(claim, admitted)
             return
         if claim.purpose == "back up":
@@ -151,9 +151,12 @@ class SubmitDelivery:
         )
         self._admission.refuse(claim, admitted.package, admitted.where, flaw="duplicate", message=message)
 
+    def _requeued_by(self, admitted: Admitted) -> Actor | None:
+        return admitted.state.requeued_by if admitted.state is not None else None
+
     def _decided(self, admitted: Admitted) -> bool:
         """Whether a person put this package back, knowing that its outcome is unknown."""
-        return admitted.state is not None and admitted.state.event is Event.REQUEUED
+        return self._requeued_by(admitted) is Actor.OPERATOR
 
     def _refuse_unknown_twin(self, claim: Claim, admitted: Admitted) -> None:
         others = [s.name for s in self._desk.index.packages_of(admitted.package.sha256) if s.name != claim.name]
@@ -171,12 +174,14 @@ class SubmitDelivery:
             self._admission.give_back(claim, seconds=0.0)
 
     def _may_ask_again(self, claim: Claim, admitted: Admitted, port: TranscriptionPort, wiring: Wiring) -> bool:
-        """An unknown outcome is retried or looked up only where it arose; else a person decides."""
+        """An unknown outcome is retried or looked up only where it arose; else a person decides, or has decided."""
         content, where = admitted.content, admitted.where
+        if self._decided(admitted):
+            return True
         if content.destination != port.destination:
             there = content.destination.base_url if content.destination else "an unknown service"
             why = f"it may have been accepted by {there}, which is not the service configured now"
-        elif wiring.policy.on_unknown == "ask" and not self._decided(admitted):
+        elif wiring.policy.on_unknown == "ask":
             why = "it may have been accepted, and on_unknown_outcome: ask leaves it to you"
         else:
             return True
@@ -283,6 +288,8 @@ class SubmitDelivery:
                 return
             case Stopping():
                 self._defer(attempt, None, 0.0, failed=False, message="cut short: the daemon is stopping")
+            case ContentChanged() if attempt.maybe_sent:
+                self._settle_unknown(attempt, TransientError(f"{failure}; an earlier try may have arrived"))
             case ContentChanged():
                 message = f"{failure}; nothing was delivered"
                 self._defer(attempt, None, BETWEEN_ROUNDS.initial, failed=False, message=message)

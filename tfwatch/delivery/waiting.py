@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 from tfwatch.spool.folders import Entry
 
+_File = tuple[int, int, int, int]
+
+
+def _file_of(entry: Entry) -> _File:
+    """What stays the same when a file is renamed; an inode alone is soon given to the next file."""
+    return entry.device, entry.inode, entry.size, entry.mtime_ns
+
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    identity: tuple[int, int] | None
+    file: _File | None
     until: float
     behind: str
 
@@ -66,7 +73,7 @@ class WaitingRoom:
             wait = self._waits.get(entry.name)
             if wait is None:
                 return True
-            if wait.until > self._clock() and wait.identity in (None, entry.identity):
+            if wait.until > self._clock() and wait.file in (None, _file_of(entry)):
                 return False
             del self._waits[entry.name]
             return True
@@ -83,4 +90,4 @@ class WaitingRoom:
 
     def _put(self, name: str, entry: Entry | None, until: float, behind: str) -> None:
         with self._lock:
-            self._waits[name] = _Wait(entry.identity if entry else None, until, behind)
+            self._waits[name] = _Wait(_file_of(entry) if entry else None, until, behind)

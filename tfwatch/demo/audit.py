@@ -82,7 +82,7 @@ def strays(samples: Sequence[Sample], seen: Evidence) -> list[str]:
     names = {sample.name for sample in samples}
     orders = [str(order["id"]) for order in seen.orders if order["filename"] not in names]
     objects = [one.key for one in seen.objects if not any(one.key.endswith(f"-{name}") for name in names)]
-    rows = [str(row.seq) for row in seen.rows if row.package not in names]
+    rows = [str(row.seq) for row in seen.rows if row.package and row.package not in names]
     found = (("orders at the portal", orders), ("objects in the bucket", objects), ("rows in log.csv", rows))
     return [f"{what} that belong to no package: {', '.join(which)}" for what, which in found if which]
 

@@ -15,7 +15,7 @@ from rich.tree import Tree
 from tfwatch.demo.audit import Evidence, Finding
 from tfwatch.demo.table import COLOURS
 from tfwatch.ledger.rows import COLUMNS
-from tfwatch.model import Stage, read_detail, rfc3339
+from tfwatch.model import Stage, read_detail
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.names import printable
 
@@ -49,7 +49,7 @@ def show_verdict(console: Console, findings: Sequence[Finding], strays: Sequence
     for finding in findings:
         sample = finding.sample
         mark = Text("✗ ", style="red") if finding.problems else Text("✓ ", style="green")
-        line = mark.append(f"{sample.name:<32}", style="default").append(f" {sample.stage}/")
+        line = mark.append(f"{sample.name:<20}", style="default").append(f" {sample.stage}/")
         console.print(line.append(f"  {sample.note}", style="dim") if sample.note else line, soft_wrap=True)
         for problem in finding.problems:
             console.print(Text(f"    {problem}", style="red"), soft_wrap=True)
@@ -102,21 +102,22 @@ def _tree(folders: Folders) -> Tree:
 
 
 def _log(seen: Evidence) -> Table:
-    table = _plain_table("seq", "at", "event", "package", "from", "to", "order_id", "status", "detail")
+    table = _plain_table("seq", "event", "package", "from", "to", "status", "order_id", "detail")
     for row in seen.rows:
         facts, message = read_detail(row.detail)
-        said = message or facts.get("word", "") or facts.get("key", "")
+        said = message or facts.get("base_url") or facts.get("word") or facts.get("bucket", "")
         table.add_row(
             str(row.seq),
-            rfc3339(row.at)[11:-1],
             row.event.value,
             printable(row.package),
             row.from_stage or "",
             row.to_stage or "",
-            row.order_id,
             row.status.value if row.status else "",
-            said if len(said) <= 60 else f"{said[:59]}…",
+            row.order_id,
+            Text(printable(said), overflow="ellipsis", no_wrap=True),
         )
+    table.expand = True
+    table.columns[-1].ratio = 1
     return table
 
 
@@ -147,5 +148,5 @@ def _sheet(seen: Evidence) -> Table:
 def _plain_table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != "detail")
     return table

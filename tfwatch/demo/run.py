@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Final
 
 import yaml
@@ -22,6 +20,8 @@ from rich.console import Console
 
 from tfwatch.demo import audit, ending, sight
 from tfwatch.demo.audit import Evidence, Finding
+from tfwatch.demo.drops import dropping
+from tfwatch.demo.patience import Interrupted, Patience
 from tfwatch.demo.samples import Sample, samples
 from tfwatch.demo.servers import Bucket, DemoFailed, free_ports, process, seaweedfs, wait_for_bucket
 from tfwatch.demo.table import LiveTable
@@ -36,8 +36,6 @@ LIMIT_SECONDS: Final = 120.0
 _READY_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.1
-_BETWEEN_DROPS: Final = 0.5
-_SLOW_PIECES: Final = 12
 _LOG_LINES: Final = 25
 _WIDTH_WITHOUT_TERMINAL: Final = 140
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -66,34 +64,30 @@ def run(*, keep: bool = False, as_json: bool = False) -> int:
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(stderr=as_json, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(console, keep=keep, as_json=as_json)
+        with Patience() as patience:
+            return _run(console, patience, keep=keep, as_json=as_json)
     except DemoFailed as failure:
         console.print(f"The demo failed: {failure}", style="red", markup=False, soft_wrap=True)
         return 1
-    except KeyboardInterrupt:
+    except Interrupted:
         console.print("Stopped; nothing is left running.")
         return 130
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _run(console: Console, *, keep: bool, as_json: bool) -> int:
+def _run(console: Console, patience: Patience, *, keep: bool, as_json: bool) -> int:
     began = time.monotonic()
     with ExitStack() as stack:
-        house = _open_house(stack, console, keep=keep)
+        house = _open_house(stack, console, patience, keep=keep)
         console.print(f"All up after {time.monotonic() - began:.0f} s. Now packages are dropped into the outbox.\n")
         dropped = samples()
-        seen, findings, strays = _watch(house, console, dropped)
+        seen, findings, strays = _watch(house, console, patience, dropped)
         document = ending.as_json(findings, strays, seen) | {"seconds": round(time.monotonic() - began, 1)}
         _tell(house, console, seen, findings, strays)
         if as_json:
             print(json.dumps(document, ensure_ascii=False, indent=1), flush=True)
         if keep:
-            _stay(house, console)
+            _stay(house, console, patience)
         code = _stop_daemon(house, console)
     if not document["ok"] or code != 0:
         return 1
@@ -107,7 +101,7 @@ def _run(console: Console, *, keep: bool, as_json: bool) -> int:
 # --- services -------------------------------------------------------------------------------------------------------
 
 
-def _open_house(stack: ExitStack, console: Console, *, keep: bool) -> _House:
+def _open_house(stack: ExitStack, console: Console, patience: Patience, *, keep: bool) -> _House:
     """Start the slow S3 server first and the rest meanwhile; the daemon last, when there is someone to talk to."""
     home = stack.enter_context(_home(console, keep=keep))
     console.print("Starting a local S3 (SeaweedFS), a transcription portal, a Sheets service and the daemon …")
@@ -121,7 +115,7 @@ def _open_house(stack: ExitStack, console: Console, *, keep: bool) -> _House:
     web_port = free_ports(1)[0]
     config = os.path.join(home, "config.yaml")
     _write_private(config, yaml.safe_dump(_settings(folders, sandbox, bucket, account, web_port), sort_keys=False))
-    wait_for_bucket(bucket, weed)
+    wait_for_bucket(bucket, weed, patience)
     output = os.path.join(home, "daemon.log")
     command = [sys.executable, "-m", "tfwatch", "run", "-c", config]
     daemon = stack.enter_context(process(command, output, _environment()))
@@ -135,7 +129,7 @@ def _open_house(stack: ExitStack, console: Console, *, keep: bool) -> _House:
         daemon=daemon,
         output=output,
     )
-    _wait_until_it_watches(house)
+    _wait_until_it_watches(house, patience)
     return house
 
 
@@ -144,7 +138,7 @@ def _settings(folders: Folders, sandbox: Sandbox, bucket: Bucket, account: str, 
     return {
         "spool": {"root": folders.root, "rescan_seconds": 5, "min_free_bytes": 0},
         "integrations": {
-            "gotranscript": {"base_url": sandbox.url, "api_key": sandbox.api_key, "poll_seconds": 1},
+            "gotranscript": {"base_url": sandbox.url, "api_key": sandbox.api_key, "poll_seconds": 0.5},
             "s3": {
                 "enabled": True,
                 "endpoint_url": bucket.url,
@@ -157,7 +151,7 @@ def _settings(folders: Folders, sandbox: Sandbox, bucket: Bucket, account: str, 
                 "spreadsheet_id": sandbox.spreadsheet_id,
                 "service_account_json": account,
                 "api_base_url": sandbox.url,
-                "batch_seconds": 2,
+                "batch_seconds": 1,
             },
         },
         "web": {"enabled": True, "port": web_port},
@@ -169,18 +163,20 @@ def _environment() -> Mapping[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"PYTHONUTF8": "1"}
 
 
-def _wait_until_it_watches(house: _House) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not any(" watching " in line for line in sight.last_lines(house.output, _LOG_LINES)):
+def _wait_until_it_watches(house: _House, patience: Patience) -> None:
+    def watches() -> bool:
         if house.daemon.poll() is not None:
             raise DemoFailed(f"the daemon ended at once with code {house.daemon.returncode}.{_daemon_log(house)}")
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"the daemon did not start within {_READY_SECONDS:.0f} s.{_daemon_log(house)}")
-        time.sleep(0.05)
+        return any(" watching " in line for line in sight.last_lines(house.output, _LOG_LINES))
+
+    if not patience.until(watches, _READY_SECONDS):
+        raise DemoFailed(f"the daemon did not start within {_READY_SECONDS:.0f} s.{_daemon_log(house)}")
 
 
 def _stop_daemon(house: _House, console: Console) -> int:
-    """A clean stop is part of the demo; returns the daemon's exit code."""
+    """A clean stop is part of the demo; returns the daemon's exit code, never 0 if it ended before."""
+    if house.daemon.poll() is not None:
+        return 1
     house.daemon.send_signal(signal.SIGTERM)
     try:
         code = house.daemon.wait(_STOP_SECONDS)
@@ -194,7 +190,7 @@ def _stop_daemon(house: _House, console: Console) -> int:
 
 def _daemon_log(house: _House) -> str:
     lines = "\n".join(sight.last_lines(house.output, _LOG_LINES))
-    return f" Its last log lines:\n{lines}"
+    return f" The daemon's last log lines:\n{lines}"
 
 
 @contextmanager
@@ -217,14 +213,14 @@ def _write_private(path: str, text: str) -> None:
 # --- the packages ---------------------------------------------------------------------------------------------------
 
 
-def _watch(house: _House, console: Console, dropped: Sequence[Sample]) -> tuple[Evidence, list[Finding], list[str]]:
+def _watch(
+    house: _House, console: Console, patience: Patience, dropped: Sequence[Sample]
+) -> tuple[Evidence, list[Finding], list[str]]:
     """Drop the samples and watch them, until all is as it should be, the time is up, or the daemon ends."""
     s3 = house.bucket.client()
     notes = {sample.name: sample.note for sample in dropped}
     deadline = time.monotonic() + LIMIT_SECONDS
-    dropper = threading.Thread(target=_drop_all, args=(house, dropped), name="dropper", daemon=True)
-    dropper.start()
-    with LiveTable(console) as table:
+    with LiveTable(console) as table, dropping(dropped, house.folders, house.home):
         while True:
             rows = sight.read_rows(house.folders)
             sights = sight.look(house.folders, rows, notes)
@@ -234,37 +230,8 @@ def _watch(house: _House, console: Console, dropped: Sequence[Sample]) -> tuple[
                 seen = audit.gather(house.folders, dropped, s3, house.bucket, house.sandbox)
                 findings, strays = audit.judge(dropped, seen), audit.strays(dropped, seen)
                 if over or not (strays or any(finding.problems for finding in findings)):
-                    dropper.join()
                     return seen, findings, strays
-            time.sleep(_LOOK_SECONDS)
-
-
-def _drop_all(house: _House, dropped: Sequence[Sample]) -> None:
-    """Like people and programs do: one copied slowly, the others moved in whole, a moment apart."""
-    slow = [
-        threading.Thread(target=_write_slowly, args=(house.folders, sample), daemon=True)
-        for sample in dropped
-        if sample.slowly
-    ]
-    for thread in slow:
-        thread.start()
-    for sample in dropped:
-        if not sample.slowly:
-            time.sleep(_BETWEEN_DROPS)
-            beside = os.path.join(house.home, sample.name)
-            with open(beside, "xb") as file:
-                file.write(sample.content)
-            os.rename(beside, house.folders.path(Stage.OUTBOX, sample.name))
-    for thread in slow:
-        thread.join()
-
-
-def _write_slowly(folders: Folders, sample: Sample) -> None:
-    size = -(-len(sample.content) // _SLOW_PIECES)
-    with open(folders.path(Stage.OUTBOX, sample.name), "xb", buffering=0) as file:
-        for at in range(0, len(sample.content), size):
-            file.write(sample.content[at : at + size])
-            time.sleep(_BETWEEN_DROPS)
+            patience.sleep(_LOOK_SECONDS)
 
 
 # --- telling --------------------------------------------------------------------------------------------------------
@@ -275,9 +242,10 @@ def _tell(house: _House, console: Console, seen: Evidence, findings: Sequence[Fi
     name = next(finding.sample.name for finding in findings if finding.sample.delivered and not finding.sample.slowly)
     ending.show_why(console, name, _why(house, name))
     ending.show_verdict(console, findings, strays)
-    if strays or any(finding.problems for finding in findings):
-        late = "" if house.daemon.poll() is None else f" The daemon ended with code {house.daemon.returncode}."
-        words = f"\nNot within {LIMIT_SECONDS:.0f} s.{late}{_daemon_log(house)}"
+    code = house.daemon.poll()
+    if code is not None or strays or any(finding.problems for finding in findings):
+        why = f"Not within {LIMIT_SECONDS:.0f} s." if code is None else f"The daemon ended with code {code}."
+        words = f"\n{why}{_daemon_log(house)}"
         console.print(words, style="red", markup=False, soft_wrap=True)
 
 
@@ -287,7 +255,7 @@ def _why(house: _House, name: str) -> str:
     return told.stdout + told.stderr
 
 
-def _stay(house: _House, console: Console) -> None:
+def _stay(house: _House, console: Console, patience: Patience) -> None:
     """Say what there is to play with, and wait for Ctrl-C."""
     tfwatch = os.path.join(os.path.dirname(sys.executable), "tfwatch")
     words = f"""
@@ -311,7 +279,8 @@ Try, in another terminal:
 """
     console.print(words, markup=False, soft_wrap=True)
     try:
-        house.daemon.wait()
-    except KeyboardInterrupt:
+        while house.daemon.poll() is None:
+            patience.sleep(_LOOK_SECONDS)
+    except Interrupted:
         return
     raise DemoFailed(f"the daemon ended by itself with code {house.daemon.returncode}.{_daemon_log(house)}")

@@ -71,7 +71,7 @@ _CALL: Final[_Lines] = (
 
 def samples() -> tuple[Sample, ...]:
     """All of them, in the order in which they are dropped."""
-    assembly = _package("assembleia-condominio", 1, "pt-BR", _ASSEMBLY)
+    assembly = _package("assembleia", 1, "pt-BR", _ASSEMBLY)
     return (
         Sample(
             name="aula-historia_v1.zip",
@@ -82,29 +82,29 @@ def samples() -> tuple[Sample, ...]:
             slowly=True,
         ),
         Sample(
-            name="assembleia-condominio_v1.zip",
+            name="assembleia_v1.zip",
             note="",
             content=assembly,
             stage=Stage.DELIVERED,
             events=_DELIVERED,
         ),
         Sample(
-            name="podcast-ep042_v2.zip",
+            name="podcast-042_v2.zip",
             note="",
-            content=_package("podcast-ep042", 2, "en", _PODCAST),
+            content=_package("podcast-042", 2, "en", _PODCAST),
             stage=Stage.DELIVERED,
             events=_DELIVERED,
         ),
         Sample(
-            name="entrevista-naufragio_v1.zip",
+            name="entrevista_v1.zip",
             note="broken: one byte is wrong",
-            content=_with_one_wrong_byte(_package("entrevista-naufragio", 1, "en", _INTERVIEW)),
+            content=_with_one_wrong_byte(_package("entrevista", 1, "en", _INTERVIEW)),
             stage=Stage.REJECTED,
             events=(Event.REFUSED,),
             ordered=False,
         ),
         Sample(
-            name="assembleia-condominio_v2.zip",
+            name="assembleia_v2.zip",
             note="the same bytes as its _v1",
             content=assembly,
             stage=Stage.REJECTED,
@@ -112,9 +112,9 @@ def samples() -> tuple[Sample, ...]:
             ordered=False,
         ),
         Sample(
-            name="reject-ligacao-ruidosa_v1.zip",
+            name="reject-ruido_v1.zip",
             note="the portal will refuse it",
-            content=_package("reject-ligacao-ruidosa", 1, "pt-BR", _CALL),
+            content=_package("reject-ruido", 1, "pt-BR", _CALL),
             stage=Stage.REJECTED,
             events=(Event.ACCEPTED, Event.REFUSED),
         ),

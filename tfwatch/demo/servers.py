@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tfwatch.adapters.s3_client import S3Settings, make_client
+from tfwatch.demo.patience import Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -87,6 +87,7 @@ def _weed_command(folder: str, identity: str, ports: Sequence[int]) -> list[str]
     os.mkdir(data)
     return [
         _weed(),
+        "-logtostderr=true",  # else it writes its logs into the folder for temporary files, and leaves them there
         "server",
         "-s3",
         f"-dir={data}",
@@ -112,24 +113,24 @@ def _weed() -> str:
     return found
 
 
-def wait_for_bucket(bucket: Bucket, weed: subprocess.Popen[bytes]) -> None:
-    """Wait until the server stores objects, and make the bucket. Raises `DemoFailed`."""
+def wait_for_bucket(bucket: Bucket, weed: subprocess.Popen[bytes], patience: Patience) -> None:
+    """Wait until the server stores objects, and make the bucket. Raises `DemoFailed`, `Interrupted`."""
     client = bucket.client()
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
+
+    def stores() -> bool:
+        if weed.poll() is not None:
+            raise DemoFailed(f"the local S3 server ended at once with code {weed.returncode}")
         try:
             with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=bucket.name)
             client.put_object(Bucket=bucket.name, Key="ready", Body=b"ready")
             client.delete_object(Bucket=bucket.name, Key="ready")
-        except (BotoCoreError, ClientError) as error:
-            if weed.poll() is not None:
-                raise DemoFailed(f"the local S3 server ended at once with code {weed.returncode}") from error
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"the local S3 server did not start within {_START_SECONDS:.0f} s") from error
-            time.sleep(0.1)
-        else:
-            return
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    if not patience.until(stores, _START_SECONDS):
+        raise DemoFailed(f"the local S3 server did not start within {_START_SECONDS:.0f} s")
 
 
 @contextmanager

@@ -44,16 +44,21 @@ def read_rows(folders: Folders) -> list[DeliveryRecord]:
 def look(folders: Folders, rows: Sequence[DeliveryRecord], notes: Mapping[str, str]) -> list[Sight]:
     """The packages named in `notes` as they are now, in that order."""
     shown = _state(folders)
-    doing = {name: f"open for writing: {why}" for name, why in shown.get("unfinished", {}).items()}
-    doing |= {work["package"]: _work(work) for work in shown.get("in_flight", ())}
+    unfinished: Mapping[str, str] = shown.get("unfinished", {})
+    in_flight = {work["package"]: _work(work) for work in shown.get("in_flight", ())}
     by_name: dict[str, list[DeliveryRecord]] = {}
     for row in rows:
         by_name.setdefault(row.package, []).append(row)
-    return [_sight(folders, name, note, by_name.get(name, []), doing.get(name, "")) for name, note in notes.items()]
+    sights = []
+    for name, note in notes.items():
+        stage = folders.find(name)
+        # The state file is up to a second old: believe it only where it fits the folder.
+        doing = {Stage.OUTBOX: unfinished, Stage.CLAIMED: in_flight}.get(stage, {}).get(name, "") if stage else ""
+        sights.append(_sight(name, note, stage, by_name.get(name, []), doing))
+    return sights
 
 
-def _sight(folders: Folders, name: str, note: str, rows: Sequence[DeliveryRecord], doing: str) -> Sight:
-    stage = folders.find(name)
+def _sight(name: str, note: str, stage: Stage | None, rows: Sequence[DeliveryRecord], doing: str) -> Sight:
     events = {row.event for row in rows}
     refused = Event.REFUSED in events
     reached = sum(step in events for step in _STEPS) + (stage is not None or bool(rows))
@@ -65,7 +70,7 @@ def _sight(folders: Folders, name: str, note: str, rows: Sequence[DeliveryRecord
         event=rows[-1].event.value if rows else "",
         order_id=next((row.order_id for row in reversed(rows) if row.order_id), ""),
         backed_up=Event.BACKED_UP in events,
-        doing="" if stage in (None, Stage.DELIVERED, Stage.REJECTED) else doing,
+        doing=doing,
         done=reached + refused,
         steps=reached + refused if refused else 1 + len(_STEPS),
     )

@@ -77,10 +77,10 @@ def _progress(sight: Sight) -> Text:
 
 
 def _line(seconds: float, sight: Sight) -> str:
-    """`  12.3 s  podcast-ep042_v2.zip            submitted/  ACCEPTED  dlv_…`"""
+    """`  12.3 s  podcast-042_v2.zip    submitted/  ACCEPTED  dlv_…`"""
     words = [
         f"{seconds:6.1f} s",
-        f"{sight.name:<32}",
+        f"{sight.name:<20}",
         f"{f'{sight.stage}/' if sight.stage else '-':<11}",
         f"{sight.event:<10}",
         *filter(None, (sight.order_id, "backed up" if sight.backed_up else "", sight.doing)),

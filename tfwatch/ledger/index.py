@@ -30,7 +30,7 @@ from tfwatch.model import (
     rfc3339,
 )
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -41,7 +41,7 @@ CREATE TABLE package (
     order_id TEXT NOT NULL DEFAULT '', profile TEXT, base_url TEXT,
     accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '',
     forced INTEGER NOT NULL DEFAULT 0, by_rollback INTEGER NOT NULL DEFAULT 0, by_hand INTEGER NOT NULL DEFAULT 0,
-    backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
+    requeued_by TEXT, backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sha256, name)
 ) WITHOUT ROWID;
 CREATE INDEX package_stage ON package (stage, changed_at);
@@ -65,9 +65,10 @@ CREATE TABLE integration (
 class PackageState:
     """What the log says of one package now. `stage` None: in no folder (taken away or pruned).
 
-    `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `reason`: the
-    last row's words for people. `by_rollback`: a rollback put it into rejected/. `forced`: an operator asked for a
-    further order. Moments are UTC.
+    `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `event`, `reason`:
+    the last row and its words for people; a finished move changes neither. `by_rollback`: a rollback put it into
+    rejected/. `forced`: an operator asked for a further order. `requeued_by`: who put it back into the outbox since it
+    was last attempted. Moments are UTC.
     """
 
     name: str
@@ -92,6 +93,7 @@ class PackageState:
     forced: bool
     by_rollback: bool
     by_hand: bool
+    requeued_by: Actor | None
     backed_up: bool
     backup_key: str | None
     backup_failures: int
@@ -148,7 +150,7 @@ class Index:
     """The projection. Safe to use from several threads: one connection writes, one reads."""
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
-        """Open or make it; a file of another version, or none that SQLite can read, is replaced by an empty one.
+        """Open or make it; a file of another version, or one that is damaged, is replaced by an empty one.
 
         `read_only`: nothing is made or changed, not even a side file; raises sqlite3.Error when that can't be done.
         """
@@ -209,21 +211,21 @@ class Index:
         row = self._row(record.sha256, before)
         if before != name:
             self._writer.execute("DELETE FROM package WHERE sha256 = ? AND name = ?", (record.sha256, before))
-        row |= {"name": name, "changed_at": at, "event": record.event.value}
+        row |= {"name": name, "changed_at": at}
         row["first_at"] = row["first_at"] or at
         row["trace_id"] = record.trace_id or row["trace_id"]
         row["bytes"] = record.bytes if record.bytes is not None else row["bytes"]
         row["status"] = record.status.value if record.status else row["status"]
         row["stage"] = record.to_stage.value if record.to_stage else None
         row["code"] = record.code
-        row["reason"] = message.encode("utf-8", "backslashreplace").decode()
+        if record.event is not Event.RECOVERED or record.to_stage is Stage.CLAIMED or not row["event"]:
+            # A finished move says nothing new, and a crash amid the repair must find what the first one found.
+            row |= {"event": record.event.value, "reason": message}
         _PACKAGE_RULES.get(record.event, _nothing)(row, record, facts)
-        self._writer.execute(_REPLACE, [row[column] for column in _COLUMNS])
+        self._write(_REPLACE, *(row[column] for column in _COLUMNS))
         self._apply_content(record, facts, at)
         if record.event is Event.ACCEPTED:
-            self._writer.execute(
-                "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", (record.order_id, record.sha256, name)
-            )
+            self._write("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", record.order_id, record.sha256, name)
 
     def _row(self, sha256: str, name: bytes) -> dict[str, Any]:
         found = self._writer.execute(f"{_SELECT} WHERE sha256 = ? AND name = ?", (sha256, name)).fetchone()
@@ -238,36 +240,44 @@ class Index:
         sha256, name = record.sha256, os.fsencode(record.package)
         match record.event:
             case Event.ATTEMPTED:
-                self._writer.execute(
+                self._write(
                     "INSERT INTO content (sha256, generation, ended, unknown, profile, base_url) VALUES (?,?,0,1,?,?) "
                     "ON CONFLICT (sha256) DO UPDATE SET generation = excluded.generation, ended = 0, unknown = 1, "
                     "profile = excluded.profile, base_url = excluded.base_url",
-                    (sha256, int(facts.get("generation", 1)), facts.get("profile"), facts.get("base_url")),
+                    sha256,
+                    int(facts.get("generation", 1)),
+                    facts.get("profile"),
+                    facts.get("base_url"),
                 )
             case Event.ACCEPTED:
-                self._writer.execute(
+                self._write(
                     "UPDATE content SET ended = 1, unknown = 0, accepted_as = ?, accepted_at = ?, order_id = ? "
                     "WHERE sha256 = ?",
-                    (name, at, record.order_id, sha256),
+                    name,
+                    at,
+                    record.order_id,
+                    sha256,
                 )
             case Event.REFUSED if facts.get("by") == "service":
-                self._writer.execute(
-                    "UPDATE content SET ended = 1, unknown = 0, accepted_as = NULL WHERE sha256 = ?", (sha256,)
-                )
+                self._write("UPDATE content SET ended = 1, unknown = 0, accepted_as = NULL WHERE sha256 = ?", sha256)
             case Event.DEFERRED | Event.ROLLBACK if facts.get("sent") == "no":
                 # The key stays the same, but it is certain that nothing got through.
-                self._writer.execute("UPDATE content SET unknown = 0 WHERE sha256 = ?", (sha256,))
-            case Event.MOVED if record.to_stage is Stage.DELIVERED:
-                self._writer.execute(
+                self._write("UPDATE content SET unknown = 0 WHERE sha256 = ?", sha256)
+            case Event.MOVED if record.to_stage is Stage.DELIVERED and record.from_stage is not Stage.DELIVERED:
+                self._write(
                     "INSERT INTO content (sha256, accepted_as, accepted_at) VALUES (?,?,?) ON CONFLICT (sha256) "
                     "DO UPDATE SET ended = 1, unknown = 0, accepted_as = excluded.accepted_as, "
                     "accepted_at = excluded.accepted_at",
-                    (sha256, name, at),
+                    sha256,
+                    name,
+                    at,
                 )
             case Event.MOVED if "was" in facts:
-                self._writer.execute(
+                self._write(
                     "UPDATE content SET accepted_as = ? WHERE sha256 = ? AND accepted_as = ?",
-                    (name, sha256, os.fsencode(facts["was"])),
+                    name,
+                    sha256,
+                    os.fsencode(facts["was"]),
                 )
             case _:
                 pass
@@ -283,11 +293,19 @@ class Index:
         if state is None:
             return
         configured = record.event is Event.ENABLED if facts.get("by") == "configuration" else None
-        self._writer.execute(
+        self._write(
             "INSERT INTO integration VALUES (?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
             "since = excluded.since, reason = excluded.reason, configured = coalesce(excluded.configured, configured)",
-            (integration, state, rfc3339(record.at), message, configured),
+            integration,
+            state,
+            rfc3339(record.at),
+            message,
+            configured,
         )
+
+    def _write(self, sql: str, *values: object) -> None:
+        """Text that UTF-8 can't hold (a file name's bytes, half a character) is spelled out: SQLite takes no other."""
+        self._writer.execute(sql, [_text(value) if isinstance(value, str) else value for value in values])
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -439,6 +457,7 @@ def _nothing(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
 
 def _attempted(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
     row |= {"rounds": row["rounds"] + 1, "retry_at": None, "by_rollback": 0, "by_hand": 0, "order_id": ""}
+    row["requeued_by"] = None
     row |= {"profile": facts.get("profile"), "base_url": facts.get("base_url"), "accepted_at": None, "settled_at": None}
 
 
@@ -467,13 +486,16 @@ def _rolled_back(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> Non
 
 def _requeued(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
     row |= {"forced": int(facts.get("forced") == "yes"), "by_rollback": 0, "by_hand": 0, "retry_at": None}
-    row |= {"failures": 0, "settled_at": None}
+    row |= {"failures": 0, "settled_at": None, "requeued_by": record.actor.value}
 
 
 def _moved(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
+    if record.from_stage is record.to_stage:
+        return  # another name, nothing else
     row |= {"by_rollback": 0, "retry_at": None}
     if record.to_stage is Stage.DELIVERED:
-        by_hand = record.actor is Actor.OPERATOR and record.from_stage is not Stage.SUBMITTED
+        settled_before = record.from_stage is Stage.SUBMITTED or row["settled_at"] is not None
+        by_hand = record.actor is Actor.OPERATOR and not settled_before
         row |= {"settled_at": row["settled_at"] or rfc3339(record.at), "by_hand": int(by_hand or row["by_hand"])}
     elif record.to_stage is not None:
         row |= {"settled_at": None, "by_hand": 0}
@@ -509,7 +531,7 @@ def _open(path: str) -> sqlite3.Connection:
     try:
         connection = _connect(path)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == _SCHEMA_VERSION:
+        if version == _SCHEMA_VERSION and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
             return connection
         connection.close()
         if version != 0 or (path != ":memory:" and os.path.getsize(path) > 0):
@@ -523,9 +545,13 @@ def _open(path: str) -> sqlite3.Connection:
 
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, cached_statements=64)
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A torn projection would be believed; NORMAL syncs at each checkpoint and keeps it whole.
-    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A torn projection would be believed; NORMAL syncs at each checkpoint and keeps it whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -564,6 +590,7 @@ def _state(row: Sequence[Any]) -> PackageState:
     values["stage"] = Stage(values["stage"]) if values["stage"] else None
     values["status"] = Status(values["status"]) if values["status"] else None
     values["event"] = Event(values["event"])
+    values["requeued_by"] = Actor(values["requeued_by"]) if values["requeued_by"] else None
     for key in ("first_at", "changed_at", "accepted_at", "settled_at", "retry_at"):
         values[key] = _moment(values[key])
     for key in ("forced", "by_rollback", "by_hand", "backed_up"):
@@ -582,5 +609,5 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _text(word: str) -> str:
-    """A word for a TEXT column: undecodable bytes can't stand in one, so they match nothing."""
-    return word.encode("utf-8", "replace").decode()
+    """A word for a TEXT column, which takes no undecodable bytes: they stand in it as `\\udcff`."""
+    return word.encode("utf-8", "backslashreplace").decode()

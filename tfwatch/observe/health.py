@@ -58,7 +58,7 @@ class Health:
     def ready(self) -> None:
         """Folders, lock and ledger are ready and the first scan is done (or a reload has ended)."""
         self._notify("READY=1")
-        self._looked_at = float("-inf")
+        self.hurry()
 
     def reloading(self) -> None:
         """config.yaml is being read again."""
@@ -74,6 +74,10 @@ class Health:
             os.unlink(self._folders.state)
         except FileNotFoundError:
             return
+
+    def hurry(self) -> None:
+        """Something was switched: show it with the next beat, however short ago the last one was."""
+        self._looked_at = float("-inf")
 
     def next_beat(self, daemon: Running) -> float:
         """Seconds until the next beat is due."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from loguru import Message, Record
 
 FIELDS = ("EVENT", "PACKAGE", "SHA256", "TRACE_ID", "ORDER_ID", "INTEGRATION", "EXEC_ID")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _PRIORITY = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7, "TRACE": 7}
 
 
@@ -69,19 +72,33 @@ def _fields(record: Record) -> dict[str, str]:
 
 
 def _line(record: Record) -> str:
-    """The message and, for a bug, its traceback; never a lone surrogate, which no stream takes."""
-    return _printable(record["message"])
+    """The message and, where a library logged an exception, its traceback."""
+    error = record["exception"]
+    if error is None or error.value is None:
+        return _printable(record["message"])
+    return _printable(record["message"] + "\n" + "".join(traceback.format_exception(error.value)).rstrip())
 
 
 def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Nothing that a terminal would obey; no lone surrogate either, which no stream takes."""
+    return _UNSAFE.sub(_spelled, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 class _Forward(logging.Handler):
     """Other libraries log through the standard library; their warnings belong with ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger.opt(exception=record.exc_info).log(_level(record.levelno), "{}: {}", record.name, record.getMessage())
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # A record whose arguments don't fit its words must not take the library's call down with it.
+            message = str(record.msg)
+        logger.opt(exception=record.exc_info).log(_level(record.levelno), "{}: {}", record.name, message)
 
 
 def _level(number: int) -> Any:

@@ -64,11 +64,6 @@ class Entry:
     mtime_ns: int
     ctime_ns: int
 
-    @property
-    def identity(self) -> tuple[int, int]:
-        """What stays the same when it is renamed."""
-        return self.device, self.inode
-
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -302,16 +297,17 @@ class Folders:
         write_file(self.path(Stage.REJECTED, reason_name(name)), text, mode=0o660)
 
     def remove_reason(self, name: str) -> None:
+        """Take the note beside a rejected package away. One that can't be removed never holds a package up."""
         try:
             os.unlink(self.path(Stage.REJECTED, reason_name(name)))
-        except FileNotFoundError:
+        except OSError:
             pass
 
     def append_rollback(self, exec_id: str, head: str, section: str) -> str:
         """Add a section to this run's rollback document, made with `head` first; returns its path."""
         path = self.rollback_document(exec_id)
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", errors="backslashreplace") as file:
                 before = file.read()
         except FileNotFoundError:
             before = head
@@ -319,8 +315,11 @@ class Folders:
         return path
 
     def waiting_requests(self) -> Iterable[str]:
-        """Names of the request files that commands left, oldest first."""
-        return sorted(name for name in os.listdir(self.requests) if name.endswith(".json"))
+        """Names of the request files that commands left, oldest first; what is no regular file is none."""
+        with os.scandir(self.requests) as found:
+            return sorted(
+                item.name for item in found if item.name.endswith(".json") and item.is_file(follow_symlinks=False)
+            )
 
     def read_request(self, name: str) -> bytes:
         """What a request file holds; at most 1 MiB of it."""
@@ -335,23 +334,36 @@ class Folders:
             pass
 
     def leave_request(self, name: str, text: str) -> None:
-        """Leave a request for the daemon, on disk before this returns."""
-        write_file(os.path.join(self.requests, name), text, mode=0o660)
+        """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
+        write_file(os.path.join(self.requests, name), text, mode=0o660, as_folder=True)
 
     def touch_canary(self) -> None:
-        """Write and close a hidden file in the outbox: if events arrive here, this one does."""
+        """Write and close a hidden file in the outbox: if events arrive here, this one does.
+
+        It is always a new file: somebody may have put a FIFO or a link of that name there. Raises OSError.
+        """
         path = os.path.join(self._where[Stage.OUTBOX], CANARY)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         os.unlink(path)
 
 
-def write_file(path: str, text: str, *, mode: int, durable: bool = True) -> None:
-    """Replace a small file at once: other readers see the old text or the new, never half."""
+def write_file(path: str, text: str, *, mode: int, durable: bool = True, as_folder: bool = False) -> None:
+    """Replace a small file at once: other readers see the old text or the new, never half.
+
+    `as_folder`: it belongs to whom its folder belongs, where this process may say so (root may).
+    """
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            if as_folder and os.geteuid() == 0:
+                owner = os.stat(folder)
+                os.fchown(fd, owner.st_uid, owner.st_gid)
             file.write(text)
             file.flush()
             if durable:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import DirModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import InotifyConstants, InotifyFD, Mask
@@ -70,7 +70,9 @@ class _Handler(FileSystemEventHandler):
         self._arrived = arrived
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._arrived(os.fsdecode(event.dest_path or event.src_path))
+        # watchdog adds one of these to every arrival; it names the folder, so our own moves would be news by it.
+        if not isinstance(event, DirModifiedEvent):
+            self._arrived(os.fsdecode(event.dest_path or event.src_path))
 
 
 class Watcher:
@@ -119,8 +121,8 @@ class Watcher:
                 if watched is not None and self._observer is not None:
                     self._observer.unschedule(watched[0])
                     del self._watches[place]
-                self._watch(place)
-                replaced.append(place)
+                if self._watch(place):
+                    replaced.append(place)
         return tuple(replaced)
 
     def canary_sent(self) -> None:
@@ -132,13 +134,15 @@ class Watcher:
         """Whether its event came within `timeout` seconds; then `latency_seconds` is how long it took."""
         return self._canary_heard.wait(timeout)
 
-    def _watch(self, place: str) -> None:
+    def _watch(self, place: str) -> bool:
+        """False while there is no such folder."""
         path = self._folders[place]
         identity = _identity(path)
         if identity is None or self._observer is None:
-            return
+            return False
         watch = self._observer.schedule(_Handler(lambda arrived: self._on_arrival(place, arrived)), path)
         self._watches[place] = (watch, identity)
+        return True
 
     def _on_arrival(self, place: str, path: str) -> None:
         name = os.path.basename(path)

@@ -1,0 +1,56 @@
+"""Programs that tests run and Debian has. `python -m tests.support.require` lists them for the Makefile."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+import pytest
+
+PROGRAMS: Final[Mapping[str, str]] = {
+    "7z": "p7zip-full",
+    "curl": "curl",
+    "inotifywait": "inotify-tools",
+    "openssl": "openssl",
+    "rsync": "rsync",
+    "sftp": "openssh-client",
+    "sshd": "openssh-server",
+    "strace": "strace",
+    "zip": "zip",
+}
+"""Program → the Debian package that brings it."""
+
+MODULES: Final[Mapping[str, str]] = {"systemd": "gcc libsystemd-dev pkg-config python3-dev"}
+"""Module → what must be there before `make test` can compile it."""
+
+missing: Final[set[str]] = set()
+"""Debian packages that some test has asked for in vain; tests/conftest.py lists them at the end."""
+
+
+def need(program: str) -> str:
+    """The program's path. Without it the test is skipped; with TFWATCH_REQUIRE=all (in CI) it fails."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if found is None:
+        _without(program, PROGRAMS[program])
+    return found
+
+
+def need_module(module: str) -> None:
+    """The same for a module that is compiled here."""
+    if importlib.util.find_spec(module) is None:
+        _without(f"Python's {module}", MODULES[module])
+
+
+def _without(what: str, packages: str) -> NoReturn:
+    missing.update(packages.split())
+    reason = f"needs {what}"
+    if os.environ.get("TFWATCH_REQUIRE") == "all":
+        pytest.fail(f"{reason}: apt install {packages}", pytrace=False)
+    pytest.skip(reason)
+
+
+if __name__ == "__main__":
+    print(*(f"{program}:{package}" for program, package in PROGRAMS.items()))

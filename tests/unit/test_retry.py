@@ -1,0 +1,106 @@
+"""The minutes between attempts, and when a service is given up."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfwatch.delivery.submit import BETWEEN_ROUNDS
+from tfwatch.retry import Backoff, Breaker
+
+SECONDS = st.floats(min_value=0, max_value=100_000, allow_nan=False)
+
+
+@given(
+    initial=st.floats(min_value=0.01, max_value=100),
+    factor=st.floats(min_value=1, max_value=1000),
+    failures=st.integers(min_value=1, max_value=10_000),
+    seed=st.integers(),
+)
+def test_a_wait_lies_between_half_and_the_whole_of_its_ceiling(
+    initial: float, factor: float, failures: int, seed: int
+) -> None:
+    """It doubles with each failure up to the maximum; half of it is left to chance; thousands of rounds don't overflow."""
+    backoff = Backoff(initial=initial, maximum=initial * factor)
+    ceiling = min(initial * factor, initial * 2.0 ** min(failures - 1, 60))
+
+    assert ceiling / 2 <= backoff.delay(failures, random.Random(seed)) <= ceiling
+
+
+def test_waits_of_a_crowd_are_spread() -> None:
+    """A thousand packages that failed together don't come back together."""
+    rng = random.Random(1)
+    waits = [Backoff(initial=10, maximum=60).delay(1, rng) for _ in range(1000)]
+
+    assert len(set(waits)) == 1000
+    assert 7.3 < sum(waits) / 1000 < 7.7
+
+
+def test_a_breaker_trips_at_its_threshold_and_not_before() -> None:
+    """Only so many failures in a row give a service up."""
+    breaker = Breaker(threshold=3)
+    seen = []
+    for moment in (0.0, 1.0, 2.0):
+        breaker = breaker.failed(began=moment)
+        seen.append(breaker.tripped(moment))
+
+    assert [False, False, True] == seen
+
+
+def test_a_success_starts_the_count_anew() -> None:
+    """Failures that were interrupted by a success are not consecutive."""
+    breaker = Breaker(threshold=2).failed(began=0).succeeded().failed(began=200)
+
+    assert not breaker.tripped(250)
+    assert breaker.tripped(440)
+
+
+def test_four_unbroken_minutes_trip_it_too() -> None:
+    """A lone package reaches no threshold, but four minutes of failures count from the first request that failed."""
+    breaker = Breaker(threshold=100).failed(began=10).failed(began=100)
+
+    assert not breaker.tripped(249.9)
+    assert breaker.tripped(250)
+
+
+def test_the_earliest_beginning_counts() -> None:
+    """Lanes report in any order: the window begins with the first request, not with the first report."""
+    assert 5 == Breaker(threshold=9).failed(began=7).failed(began=5).failed(began=6).failing_since
+
+
+def test_a_fresh_breaker_never_trips() -> None:
+    """Without a failure there is nothing to judge, however late it is, nor a wait to shorten."""
+    assert not Breaker(threshold=1).tripped(1e9)
+    assert 30 == Breaker(threshold=1).wait(30, 1e9)
+
+
+@given(since=SECONDS, later=SECONDS, delay=SECONDS)
+def test_no_wait_steps_over_the_moment_that_decides(since: float, later: float, delay: float) -> None:
+    """A wait is only ever made shorter, and a round falls on the end of the window."""
+    breaker, now = Breaker(threshold=9).failed(began=since), since + later
+    wait = breaker.wait(delay, now)
+
+    assert wait <= delay
+    if now < since + breaker.window:
+        assert now + wait <= since + breaker.window + 1e-6
+    else:
+        assert delay == wait
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lone_package_trips_within_five_minutes(seed: int) -> None:
+    """One package alone against a dead service: from its first request to the decision no five minutes pass."""
+    rng, breaker, now, failures = random.Random(seed), Breaker(threshold=1000), 0.0, 0
+    while True:
+        began = now
+        now += 30
+        failures += 1
+        breaker = breaker.failed(began=began)
+        if breaker.tripped(now):
+            break
+        now += breaker.wait(BETWEEN_ROUNDS.delay(failures, rng), now)
+
+    assert 240 <= now <= 300

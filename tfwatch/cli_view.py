@@ -1,0 +1,78 @@
+"""What several commands need: the settings they name, the spool these name, and ways to end with words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from tfwatch import terminal
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from tfwatch.look import View
+    from tfwatch.settings_problems import Problem
+    from tfwatch.story import When
+
+CONFIG: Final = 78
+"""The exit code for settings that can't be used."""
+
+
+def settings_path(config: str | None) -> str:
+    """The settings file a command line names, else the default one."""
+    if config is not None:
+        return config
+    from tfwatch.settings_file import default_path
+
+    return default_path(os.environ)
+
+
+@contextmanager
+def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
+    """Look at the spool the settings name; ends the command with words and its exit code when that can't be done.
+
+    `tolerant`: settings with problems are good enough to find the spool.
+    """
+    from tfwatch import look
+    from tfwatch.settings_problems import ConfigError
+
+    read = look.settings_with_problems if tolerant else look.settings
+    try:
+        known = read(settings_path(config), os.environ)
+    except ConfigError as error:
+        refuse(error.problems)
+    try:
+        with closing(look.View(known)) as view:
+            yield view
+    except look.Unavailable as error:
+        if known.problems:
+            refuse(known.problems)
+        terminal.fail(str(error))
+    except PermissionError as error:
+        terminal.fail(f"{error.filename}: user {os.geteuid()} may not read it; run the command with sudo")
+
+
+def refuse(problems: Iterable[Problem]) -> NoReturn:
+    """List what is wrong with the settings and end the command."""
+    lines = [str(problem) for problem in problems]
+    terminal.fail(
+        *lines, f"{len(lines)} problem(s) in the settings; mend them, then: tfwatch check-config", code=CONFIG
+    )
+
+
+def zone_of(view: View) -> tzinfo | None:
+    """The time zone for people's eyes; None: the machine's own."""
+    from zoneinfo import ZoneInfo
+
+    name = view.settings.config.timezone
+    return None if name == "local" else ZoneInfo(name)
+
+
+def when_of(view: View) -> When:
+    """How moments are shown to people."""
+    from tfwatch.printlog import local
+
+    zone = zone_of(view)
+    return lambda moment: local(moment, zone)
