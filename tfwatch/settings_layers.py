@@ -143,6 +143,7 @@ class Layers:
     def _took_credential(self, secret: SecretKey) -> bool:
         for path in credential_paths(self._environ, secret.credential):
             origin = Origin(file=path, label=f"credential {os.path.basename(path)}")
+            self.files.append(path)
             try:
                 text = read_text(path)
             except Missing:
@@ -151,7 +152,6 @@ class Layers:
                 self._refuse(secret.key, origin, error.message, error.hint)
             else:
                 self._set_content(secret, text, origin)
-            self.files.append(path)
             return True
         return False
 

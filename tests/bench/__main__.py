@@ -95,7 +95,7 @@ def _table(results: _Results, machine: Mapping[str, Any]) -> Table:
 def _cells(figure: Figure) -> Sequence[str]:
     spread = f"{shown(min(figure.runs))} to {shown(max(figure.runs))}" if len(figure.runs) > 1 else ""
     limit = f"{figure.limit.bound} {shown(figure.limit.value)} {_MARKS[bool(figure.holds)]}" if figure.limit else ""
-    peer = f"{figure.ratio:.2f} × {shown(figure.peer.value)} {figure.peer.name}" if figure.peer else ""
+    peer = f"{figure.ratio:.2f} of {shown(figure.peer.value)}, {figure.peer.name}" if figure.peer else ""
     return figure.name, f"{shown(figure.value)} {figure.unit}", spread, limit, peer
 
 

@@ -152,7 +152,7 @@ def test_a_cancelled_package_is_not_sent(sandbox: Sandbox, spool: Spool, move: M
     switch(spool, enabled=False)
     spool.start()
     spool.drop(NAME, seed=1)
-    wait_until(lambda: spool.state()["stages"]["outbox"] == 1, "it waits")
+    spool.wait_for_state(lambda state: state["stages"]["outbox"] == 1, "it waits")
     move("outbox", "rejected")
     spool.wait_for_event("MOVED", NAME)
     switch(spool, enabled=True)
@@ -219,6 +219,7 @@ def test_what_was_taken_away_is_noticed(sandbox: Sandbox, spool: Spool, move: Mo
     before = ordered(sandbox)
     move(source, "..")
     assert_logged_once(spool, "MOVED", source, "")
+    assert [] == os.listdir(spool.root / "rejected"), "the reason file goes with its ZIP"
     assert before == ordered(sandbox)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Spool, wait_until, zip_bytes
+from tests.support.daemon import Spool, zip_bytes
 from tests.support.host import mounted, unmet
 from tests.support.portal import digest, ordered, orders_of
 from tests.support.require import PROGRAMS, need
@@ -264,7 +264,7 @@ def test_a_waiting_package_may_still_grow(sandbox: Sandbox, spool: Spool) -> Non
     spool.configure(integrations={"gotranscript": {"enabled": False}})
     spool.start()
     target = spool.drop("package.zip", members={"first.txt": b"first"})
-    wait_until(lambda: spool.state()["stages"]["outbox"] == 1, "the daemon has seen it")
+    spool.wait_for_state(lambda state: state["stages"]["outbox"] == 1, "the daemon has seen it")
     with zipfile.ZipFile(target, "a") as archive:
         archive.writestr("second.txt", b"second")
     spool.configure(integrations={"gotranscript": {"enabled": True}})

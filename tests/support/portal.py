@@ -25,5 +25,5 @@ def orders_of(sandbox: Sandbox, name: str) -> list[dict[str, Any]]:
 
 
 def keys(sandbox: Sandbox) -> list[str]:
-    """The idempotency keys of all orders, oldest first."""
-    return [str(order["idempotency_key"]) for order in sandbox.orders()]
+    """The idempotency keys of all orders without their quotes, oldest first."""
+    return [str(order["idempotency_key"]).strip('"') for order in sandbox.orders()]

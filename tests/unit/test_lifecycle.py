@@ -77,6 +77,13 @@ def test_only_completion_delivers() -> None:
     assert {Event.COMPLETED, Event.MOVED} == events
 
 
+@pytest.mark.parametrize("event", [Event.MOVED, Event.ROLLBACK])
+def test_what_stays_where_it_was_keeps_its_tag(event: Event) -> None:
+    """Another name or a rollback says nothing new of a package that waits in rejected/ for a person to decide."""
+    assert Status.UNKNOWN is status_after(event, Stage.REJECTED, Status.UNKNOWN, stays=True)
+    assert Status.REJECTED is status_after(event, Stage.REJECTED, Status.UNKNOWN)
+
+
 @pytest.mark.parametrize(("event", "places"), [(e, p) for (_, e), p in TRANSITIONS.items()])
 def test_a_status_never_claims_more_than_the_place(event: Event, places: tuple[Stage | None, ...]) -> None:
     """The tag `delivered` stands only on rows that lead to delivered/, or that leave the tag as it was."""

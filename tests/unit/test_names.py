@@ -80,7 +80,7 @@ def test_a_name_that_ends_in_a_number_is_a_name_like_any_other() -> None:
 
 @given(name=RAW_NAMES | LONG_NAMES)
 def test_derived_names_fit_and_count(name: str) -> None:
-    """Whatever a package is called: its next names and its reason file fit into 255 bytes, and mean what they should."""
+    """Whatever a package is called: its next name and its reason file fit into 255 bytes and mean what they should."""
     second = free_name(name, {name}.__contains__)
     reason = reason_name(name)
 
@@ -156,4 +156,4 @@ def test_every_name_can_be_shown(name: str) -> None:
     shown = printable(name)
 
     assert shown.isprintable()
-    assert shown.encode()
+    assert shown == shown.encode().decode()

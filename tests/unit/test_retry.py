@@ -23,7 +23,7 @@ SECONDS = st.floats(min_value=0, max_value=100_000, allow_nan=False)
 def test_a_wait_lies_between_half_and_the_whole_of_its_ceiling(
     initial: float, factor: float, failures: int, seed: int
 ) -> None:
-    """It doubles with each failure up to the maximum; half of it is left to chance; thousands of rounds don't overflow."""
+    """It doubles with each failure up to the maximum, half of it by chance; thousands of rounds don't overflow."""
     backoff = Backoff(initial=initial, maximum=initial * factor)
     ceiling = min(initial * factor, initial * 2.0 ** min(failures - 1, 60))
 

@@ -241,6 +241,8 @@ class Admission:
         )
         there = Whereabouts(file=Stage.OUTBOX, log=where.log, status=where.status)
         back = self._desk.settle(package, Event.REQUEUED, there, actor=Actor.OPERATOR, detail=detail)
+        if state.stage is Stage.REJECTED:
+            self._desk.folders.remove_reason(state.name)
         return Whereabouts(file=Stage.CLAIMED, log=back.log, status=back.status)
 
     def _package(

@@ -194,6 +194,8 @@ class Moves:
             where = Whereabouts(file=stage, log=stage, status=state.status)
             event_detail = f"no longer in {stage}/ nor in any other folder"
             self._desk.settle(package, Event.MOVED, where, to=None, actor=Actor.OPERATOR, detail=event_detail)
+            if stage is Stage.REJECTED:
+                self._desk.folders.remove_reason(name)
 
     def _in_outbox(self, state: PackageState) -> str | None:
         """The name under which a vanished package lies in the outbox, if it does: told by size, proven by content."""

@@ -88,6 +88,7 @@ class Watcher:
         self._ours = ours
         self._observer: _Observer | None = None
         self._watches: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
+        self._deleted: set[str] = set()
         self._canary_heard = threading.Event()
         self._canary_at = 0.0
         self.latency_seconds: float | None = None
@@ -117,7 +118,9 @@ class Watcher:
         replaced = []
         for place, path in self._folders.items():
             watched = self._watches.get(place)
-            if watched is None or watched[1] != _identity(path):
+            # A folder made right after the old one was deleted may well get its inode.
+            if watched is None or watched[1] != _identity(path) or place in self._deleted:
+                self._deleted.discard(place)
                 if watched is not None and self._observer is not None:
                     self._observer.unschedule(watched[0])
                     del self._watches[place]
@@ -146,7 +149,10 @@ class Watcher:
 
     def _on_arrival(self, place: str, path: str) -> None:
         name = os.path.basename(path)
-        if name == CANARY:
+        if path == self._folders[place]:
+            self._deleted.add(place)
+            self._bell.ring(place)
+        elif name == CANARY:
             if not self._canary_heard.is_set():
                 self.latency_seconds = time.monotonic() - self._canary_at
                 self._canary_heard.set()
