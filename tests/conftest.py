@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 
 from tests.support import require
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
     """Told last, so that nobody takes a skipped test for a passed one."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", ())
+    if not skipped:
+        return
+    terminalreporter.section("not everything was tried", sep="-")
+    terminalreporter.line(f"{len(skipped)} tests were skipped, each with its reason above.")
     if require.missing:
-        count = len(terminalreporter.stats.get("skipped", ()))
-        terminalreporter.section("not everything was tried", sep="-")
-        terminalreporter.line(f"{count} tests were skipped. To have those run that need Debian packages:")
-        terminalreporter.line(f"  sudo apt install {' '.join(sorted(require.missing))} && make test")
-    if os.geteuid() != 0 and any(
-        "root" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())
-    ):
-        terminalreporter.line("Some tests need root: sudo make test")
+        terminalreporter.line(f"For want of programs: sudo apt install {' '.join(sorted(require.missing))}")
+    if os.geteuid() != 0 and any("root" in str(report.longrepr) for report in skipped):
+        terminalreporter.line("For want of root: sudo make test")

@@ -90,7 +90,7 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
         record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
         switches = {integration: Switch(integration, index) for integration in Integration}
         threshold = loaded.config.integrations.gotranscript.rollback_after
-        rollback = Rollback(desk, switches[Integration.GOTRANSCRIPT], exec_id=exec_id, threshold=threshold)
+        rollback = Rollback(desk, switches[Integration.GOTRANSCRIPT], threshold=threshold)
         watchdog = environ.get("WATCHDOG_USEC")
         health = Health(
             folders,

@@ -98,11 +98,10 @@ class LiveConfiguration:
         self.problems = ()
         return True
 
-    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> set[Integration]:
-        """Tell each switch and the rollback what the configuration says; gives those turned on by it."""
+    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> None:
+        """Tell each switch and the rollback what the configuration says."""
         integrations, sources = self._loaded.config.integrations, self._loaded.sources
         rollback.configure(integrations.gotranscript.rollback_after)
-        turned_on = set()
         for integration, switch in switches.items():
             section = getattr(integrations, integration.value)
             missing = integrations.gotranscript.held_because if integration is Integration.GOTRANSCRIPT else None
@@ -112,9 +111,7 @@ class LiveConfiguration:
                 missing=missing or "",
             )
             probing = integration is Integration.GOTRANSCRIPT and integrations.gotranscript.resume == "probe"
-            if switch.configure(setting, desk, probing=probing):
-                turned_on.add(integration)
-        return turned_on
+            switch.configure(setting, desk, probing=probing)
 
     def close(self) -> None:
         """Let go of all connections."""

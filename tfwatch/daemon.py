@@ -56,8 +56,8 @@ class Configuration(Wired, Protocol):
         """Read it again; true when it was taken over, false when it has problems (logged) and the old one stays."""
         ...
 
-    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> set[Integration]:
-        """Tell each switch and the rollback what the configuration says; gives those turned on by it."""
+    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> None:
+        """Tell each switch and the rollback what the configuration says."""
         ...
 
 
@@ -90,6 +90,7 @@ class Daemon:
         self._bell = Bell()
         self._reload_asked = False
         self._scan_wanted = True
+        self._is_low_on_space = False
         self._failure: BaseException | None = None
         self.workshop = Workshop(
             desk, configuration, switches, rollback, log_path=folders.log, bell=self._bell, stop=stop, failed=self.fail
@@ -114,6 +115,7 @@ class Daemon:
     def run(self) -> int:
         """Work until told to stop; returns the exit code. Must be called from the main thread."""
         self._take_signals()
+        self.desk.while_waiting = self._beat_while_waiting
         try:
             self._start()
             while not self._stop.is_set():
@@ -160,6 +162,7 @@ class Daemon:
             if self.workshop.admission.recover(claim):
                 self.workshop.wait_in_limbo(claimed.name, 0.0)
         self.workshop.moves.sweep(recovering=True)
+        self._rollback.write_missing_document()
         self._apply_configuration()
         self.watch.start()
         self._take_requests()
@@ -167,6 +170,11 @@ class Daemon:
         self.workshop.start()
         self._health.ready()
         logger.info("watching {} (run {})", self._folders.folder(Stage.OUTBOX), self._exec_id)
+
+    def _beat_while_waiting(self) -> None:
+        """The loop, too, waits for room on a full disk; it is alive, and says why it waits."""
+        if threading.current_thread() is threading.main_thread():
+            self._health.beat(self)
 
     def _finish(self) -> int:
         """Within ten seconds: lanes put down what they hold; what can't be put down is recovered at the next start."""
@@ -253,11 +261,23 @@ class Daemon:
 
     def _look_at_everything(self) -> None:
         """Events or not: folders that went missing are made again, replaced ones are watched again."""
+        self._look_at_free_space()
         try:
             self._folders.prepare()
         except SpoolUnusable as error:
             logger.error("{}", error)
         self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
+
+    def _look_at_free_space(self) -> None:
+        free, least = self._folders.free_bytes(), self.wiring.policy.min_free_bytes
+        if (free < least) == self._is_low_on_space:
+            return
+        self._is_low_on_space = free < least
+        if self._is_low_on_space:
+            words = "{}: {} MiB free, less than spool.min_free_bytes ({} MiB); deliveries go on: free some space"
+        else:
+            words = "{}: {} MiB free again, spool.min_free_bytes is {} MiB"
+        logger.bind(EVENT="ALERT").warning(words, self._folders.root, free // 2**20, least // 2**20)
 
     # --- configuration and requests ----------------------------------------------------------------------------------
 
@@ -272,8 +292,9 @@ class Daemon:
         self._health.ready()
 
     def _apply_configuration(self) -> None:
-        turned_on = self._configuration.configure(self.switches, self.desk, self._rollback)
-        if Integration.GOTRANSCRIPT in turned_on:
+        self._configuration.configure(self.switches, self.desk, self._rollback)
+        if not self._gate.held:
+            # Also when nothing was turned on now: a crash may have come between the lifting and the requeue.
             self._rollback.requeue_rejected()
         self.workshop.waiting.free_all()
         self.workshop.configure()

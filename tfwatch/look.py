@@ -27,6 +27,7 @@ from tfwatch.spool.folders import Folders, Listing
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20
 _MOST_NAMES: Final = 20_000
+_SERVICE_CREDENTIALS: Final = "/run/credentials/tfwatch.service"
 
 
 class Unavailable(Exception):
@@ -57,8 +58,15 @@ class Stand:
 
 def settings(path: str, environ: Mapping[str, str]) -> Settings:
     """Read the settings; raises `ConfigError`."""
-    loaded = load(path, environ=environ)
+    loaded = load(path, environ=_with_credentials(environ))
     return Settings(path=loaded.path, config=loaded.config, sources=loaded.sources, warnings=loaded.warnings)
+
+
+def _with_credentials(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """What the service was given by systemd, for a command typed by root: it is asked about the same settings."""
+    if "CREDENTIALS_DIRECTORY" in environ or not os.access(_SERVICE_CREDENTIALS, os.R_OK | os.X_OK):
+        return environ
+    return {**environ, "CREDENTIALS_DIRECTORY": _SERVICE_CREDENTIALS}
 
 
 def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
@@ -69,7 +77,7 @@ def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
     try:
         return settings(path, environ)
     except ConfigError as error:
-        layers = Layers(path, environ)
+        layers = Layers(path, _with_credentials(environ))
         root = layers.get("spool.root", Config().spool.root)
         if not layers.sound or not isinstance(root, str) or not os.path.isabs(root):
             raise

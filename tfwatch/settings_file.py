@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from tfwatch.config import Config, conflicts
+from tfwatch.config import Config, RetentionSettings, conflicts
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem, dotted, explain, leaves
 
@@ -111,6 +111,13 @@ def _warnings(config: Config) -> Iterator[str]:
     if config.retention.delivered_days is not None and not config.integrations.s3.enabled:
         what = "nothing is removed, since a delivered package goes only after its backup, and s3 is off"
         yield f"retention.delivered_days: {what}; set up integrations.s3, or remove the line"
+    for key, is_set in (
+        ("retention", config.retention != RetentionSettings()),
+        ("alerts.urls", bool(config.alerts.urls)),
+        ("language", config.language != "en"),
+    ):
+        if is_set:
+            yield f"{key}: taken, but this version does not act on it yet"
 
 
 def _is_exposed(url: str) -> bool:

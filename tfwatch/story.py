@@ -315,7 +315,8 @@ def _step_in_rejected(state: PackageState, flaw: str) -> str:
     if flaw == "duplicate":
         return f"nothing, if one order is enough; for a second one: {requeue(state.name, force=True)}"
     if state.event is Event.MOVED:
-        return f"nothing: an operator put it there; to have it sent: {requeue(state.name)}"
+        again = requeue(state.name, force=state.accepted_at is not None)
+        return f"nothing: an operator put it there; to have it sent: {again}"
     return f"read the .reason.txt beside it; mend the package and drop it again, or: {requeue(state.name)}"
 
 

@@ -31,6 +31,10 @@ from tfwatch.spool.watcher import Bell
 _TRACKING_LANES: Final = 2
 _MOST_LANES: Final = 64
 _NEVER: Final = float("inf")
+_LAST_WORD_SECONDS: Final = 3.0
+"""At a stop, a transcription service has so long to answer; then its connections are cut, and each call ends."""
+_CLEAN_UP: Final = ("", "clean up")
+"""Among the backups that are due: look for abandoned uploads."""
 
 _Key = tuple[str, str]
 
@@ -145,6 +149,7 @@ class Workshop:
             for state in self._desk.index.unbacked():
                 self._backups.put((state.sha256, state.name), 0.0)
             self._backups.hurry()
+            self._backups.put(_CLEAN_UP, 0.0)
         self._sheet_bell.set()
 
     def stop(self, deadline: float) -> bool:
@@ -156,7 +161,12 @@ class Workshop:
         self._put_down_claims()
         for _ in range(2 * _MOST_LANES):
             self._claims.put(None)
-        ended = [lanes.join(deadline) for lanes in (self._submit_lanes, self._track_lanes, self._backup_lanes)]
+        callers = (self._submit_lanes, self._track_lanes)
+        last_word = min(deadline, time.monotonic() + _LAST_WORD_SECONDS)
+        port = self._configuration.wiring.transcription
+        if not all(lanes.join(last_word) for lanes in callers) and port is not None:
+            port.close()
+        ended = [lanes.join(deadline) for lanes in (*callers, self._backup_lanes)]
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -237,6 +247,9 @@ class Workshop:
     def _do_backup(self, key: _Key) -> None:
         if not self._switches[Integration.S3].stand.open:
             return  # switching it on makes everything due again
+        if key == _CLEAN_UP:
+            self._backups.put(key, self.store.clean_up(self._configuration.wiring))
+            return
         was_in_trouble = bool(self.store.trouble)
         again = self.store.back_up(*key, self._configuration.wiring)
         self._bell.ring("lane")

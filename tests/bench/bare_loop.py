@@ -17,6 +17,7 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.bench.proc import Spent, Stopwatch
 from tests.bench.rig import API_KEY
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ _ASK_THREADS = 2
 _STORE_THREADS = 2
 
 
-def deliver(base_url: str, s3: Mapping[str, Any], contents: Sequence[bytes]) -> float:
-    """Seconds to post, ask about and store all of them."""
-    storage = make_client(s3)
+def deliver(base_url: str, s3: Mapping[str, Any], contents: Sequence[bytes]) -> Spent:
+    """Post, ask about and store all of them."""
+    storage, run = make_client(s3), time.monotonic_ns()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     with (
         httpx.Client(base_url=base_url, headers=headers, timeout=30) as portal,
@@ -38,16 +39,16 @@ def deliver(base_url: str, s3: Mapping[str, Any], contents: Sequence[bytes]) -> 
         ThreadPoolExecutor(_ASK_THREADS) as ask,
         ThreadPoolExecutor(_STORE_THREADS) as store,
     ):
-        began = time.monotonic()
+        stopwatch = Stopwatch()
         posted = [submit.submit(_post, portal, number, content) for number, content in enumerate(contents)]
         asked = [ask.submit(_ask, portal, order) for order in posted]
         stored = [
-            store.submit(_store, storage, s3["bucket"], done, f"bare/{began}/{number}", contents[number])
+            store.submit(_store, storage, s3["bucket"], done, f"bare/{run}/{number}", contents[number])
             for number, done in enumerate(asked)
         ]
         for done in stored:
             done.result()
-        return time.monotonic() - began
+        return stopwatch.read()
 
 
 def make_client(s3: Mapping[str, Any]) -> S3Client:

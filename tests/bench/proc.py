@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,14 @@ class Usage:
     switches: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a piece of work took: seconds of time, and of CPU."""
+
+    seconds: float
+    cpu: float
+
+
 def look(pid: int) -> Usage:
     """Look at a process. Its CPU time is the scheduler's own, in ns, where `stat` counts in ticks of 10 ms."""
     tasks = [Path(f"/proc/{pid}/task/{task}") for task in os.listdir(f"/proc/{pid}/task")]
@@ -32,6 +41,23 @@ def look(pid: int) -> Usage:
         threads=len(tasks),
         switches=sum(_switches(_status(task)) for task in tasks),
     )
+
+
+class Stopwatch:
+    """Seconds and seconds of CPU that this process and its children that have ended use from now on."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._cpu = _own_cpu()
+
+    def read(self) -> Spent:
+        """What was spent so far."""
+        return Spent(seconds=time.monotonic() - self._began, cpu=_own_cpu() - self._cpu)
+
+
+def _own_cpu() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _status(folder: Path) -> Mapping[str, str]:

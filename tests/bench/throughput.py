@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
-from tests.bench import bare_loop
+from tests.bench import bare_loop, proc
 from tests.bench.figures import Figure, Peer, at_least
+from tests.bench.proc import Spent
 from tests.bench.rig import Portal, Rig
 from tests.support.daemon import Spool, zip_bytes
 from tfwatch.model import Event, parse_rfc3339
@@ -23,41 +24,58 @@ _PATIENCE_SECONDS = 120.0
 def measure(rig: Rig) -> list[Figure]:
     """Every ZIP is renamed in at once; the clock stops with the last row of a kind in log.csv."""
     count = _PACKAGES_QUICK if rig.quick else _PACKAGES
-    accepted, backed_up, bare = [], [], []
+    ours: list[_Delivered] = []
+    bare: list[Spent] = []
     with rig.bucket("bench-many") as s3, rig.portal(verdict="delayed", verdict_delay=0) as portal:
         for run in range(rig.repeats):
             contents = [zip_bytes(seed=run * count + number, size=_BYTES) for number in range(count)]
-            ends = _deliver(rig, portal, s3, contents)
-            accepted.append(count / ends[Event.ACCEPTED])
-            backed_up.append(count / ends[Event.BACKED_UP])
-            bare.append(count / bare_loop.deliver(portal.url, s3, contents))
-    peer = Peer(name="bare httpx + boto3 loop, nothing durable", runs=tuple(bare))
+            ours.append(_deliver(rig, portal, s3, contents))
+            bare.append(bare_loop.deliver(portal.url, s3, contents))
+    peer = "bare httpx + boto3 loop, nothing durable"
     return [
-        Figure(name="up to BACKED_UP", unit="packages/s", runs=tuple(backed_up), limit=at_least(40), peer=peer),
-        Figure(name="up to ACCEPTED", unit="packages/s", runs=tuple(accepted)),
+        Figure(
+            name="up to BACKED_UP",
+            unit="packages/s",
+            runs=tuple(count / run.backed_up for run in ours),
+            limit=at_least(40),
+            peer=Peer(name=peer, runs=tuple(count / run.seconds for run in bare)),
+        ),
+        Figure(name="up to ACCEPTED", unit="packages/s", runs=tuple(count / run.accepted for run in ours)),
+        Figure(
+            name="CPU of one package",
+            unit="ms",
+            runs=tuple(run.cpu / count * 1000 for run in ours),
+            peer=Peer(name=peer, runs=tuple(run.cpu / count * 1000 for run in bare)),
+        ),
     ]
 
 
-def _deliver(rig: Rig, portal: Portal, s3: Mapping[str, Any], contents: list[bytes]) -> dict[Event, float]:
-    """Seconds from the first drop to the last row of each event."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivered:
+    """Seconds from the first drop to the last row of each kind, and the daemon's seconds of CPU."""
+
+    accepted: float
+    backed_up: float
+    cpu: float
+
+
+def _deliver(rig: Rig, portal: Portal, s3: Mapping[str, Any], contents: list[bytes]) -> _Delivered:
     portal.reset()
     with rig.spool(portal, integrations={"s3": s3, "gotranscript": {"poll_seconds": 0.1}}) as spool:
         spool.start()
         for number, content in enumerate(contents):
             (spool.home / f"job{number}_v1.zip").write_bytes(content)
-        began = time.time()
+        assert spool.process is not None
+        before, began = proc.look(spool.process.pid), time.time()
         for number in range(len(contents)):
             name = f"job{number}_v1.zip"
             os.rename(spool.home / name, spool.root / "outbox" / name)
         _wait_for_backups(spool, len(contents))
+        after = proc.look(spool.process.pid)
         assert spool.stop() == 0
         rows = spool.rows()
-    ends = {}
-    for event in (Event.ACCEPTED, Event.BACKED_UP):
-        moments = [parse_rfc3339(row["at"]) for row in rows if row["event"] == event]
-        assert len(moments) == len(contents)
-        ends[event] = _seconds(moments[-1]) - began
-    return ends
+    accepted, backed_up = (_last(rows, event, len(contents)) for event in (Event.ACCEPTED, Event.BACKED_UP))
+    return _Delivered(accepted=accepted - began, backed_up=backed_up - began, cpu=after.cpu - before.cpu)
 
 
 def _wait_for_backups(spool: Spool, count: int) -> None:
@@ -68,5 +86,8 @@ def _wait_for_backups(spool: Spool, count: int) -> None:
         time.sleep(0.25)
 
 
-def _seconds(moment: datetime) -> float:
-    return moment.timestamp()
+def _last(rows: list[dict[str, str]], event: Event, count: int) -> float:
+    """When the last of exactly so many rows was written, seconds since the epoch."""
+    moments = [row["at"] for row in rows if row["event"] == event]
+    assert count == len(moments)
+    return parse_rfc3339(moments[-1]).timestamp()

@@ -94,6 +94,7 @@ def test_killed_at_any_moment_it_delivers_once(tmp_path: Path, sandbox: Sandbox,
             assert 0 == spool.stop()
             assert [{"p.zip"}] == [spool.names(stage) for stage in STAGES if spool.names(stage)], spool.picture()
             assert set() == spool.claimed()
+            assert end != "rejected" or "No audio inside." in spool.reason("p.zip")
             spool.assert_sound()
     finally:
         for spool in spools.values():

@@ -67,9 +67,11 @@ def is_stuck(spool: Spool) -> bool:
     """Whether the upload under way made no progress from one second to the next."""
     before = spool.state()
     wait_until(lambda: spool.state()["at"] != before["at"], "the state is shown anew")
-    return [work["bytes_done"] for work in before["in_flight"]] == [
-        work["bytes_done"] for work in spool.state()["in_flight"] if work["doing"] == "sending"
-    ] != []
+    return (
+        [work["bytes_done"] for work in before["in_flight"]]
+        == [work["bytes_done"] for work in spool.state()["in_flight"] if work["doing"] == "sending"]
+        != []
+    )
 
 
 def stop(spool: Spool, number: int = signal.SIGTERM) -> float:
@@ -88,18 +90,17 @@ def test_idle_it_stops_at_once(spool: Spool) -> None:
     assert stop(spool, signal.SIGINT) < 2
 
 
-@pytest.mark.parametrize("timeout", [20])
-def test_amid_an_upload_that_is_stuck(tmp_path: Path, sandbox: Sandbox, timeout: int) -> None:
+def test_amid_an_upload_that_is_stuck(tmp_path: Path, sandbox: Sandbox) -> None:
     """On its way into a portal that has stopped reading: back in the outbox within 10 s, and delivered once later."""
     with tough_sink() as (url, got), make_spool(tmp_path, url, sandbox.api_key) as spool:
-        spool.configure(integrations={"gotranscript": {"timeout_seconds": timeout}})
+        spool.configure(integrations={"gotranscript": {"timeout_seconds": 20}})
         sparse_zip(spool.home / "big", MORE_THAN_BUFFERS)
         (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
         spool.start()
         assert got.wait(30)
         wait_until(lambda: is_stuck(spool), "the upload is stuck")
         assert {"big.zip"} == spool.claimed()
-        assert (took := stop(spool)) < 10; print("TOOK", took)
+        assert stop(spool) < 10
         assert {"big.zip"} == spool.names("outbox"), spool.picture()
         assert set() == spool.claimed()
         assert ["ATTEMPTED", "DEFERRED"] == spool.events("big.zip")
@@ -112,16 +113,15 @@ def test_amid_an_upload_that_is_stuck(tmp_path: Path, sandbox: Sandbox, timeout:
 
 
 def test_amid_an_upload_that_flows(sandbox: Sandbox, spool: Spool) -> None:
-    """Stopped while the portal still reads: the portal has no order, the ZIP is back in the outbox; then one order."""
+    """Stopped while the portal still reads: the ZIP is back in the outbox, and the portal has no order of it."""
     spool.configure(intake={"verify": "structure"})
     sparse_zip(spool.home / "big", BIG)
     (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
     spool.start()
     wait_until(lambda: sandbox.requests()["requests"], "the upload has begun")
-    assert (took := stop(spool)) < 10; print("TOOK", took)
+    assert stop(spool) < 10
     assert {"big.zip"} == spool.names("outbox"), spool.picture()
     assert [] == sandbox.orders()
-    (spool.root / "outbox" / "big.zip").unlink()
     assert "DEFERRED" == spool.events("big.zip")[-1]
 
 
@@ -131,7 +131,7 @@ def test_amid_the_inspection(spool: Spool) -> None:
     (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
     spool.start()
     wait_until(lambda: spool.claimed() == {"big.zip"}, "it is claimed")
-    assert (took := stop(spool)) < 10; print("TOOK", took)
+    assert stop(spool) < 10
     assert {"big.zip"} == spool.names("outbox")
     assert [] == spool.rows()
 
@@ -144,7 +144,7 @@ def test_waiting_for_the_reply(sandbox: Sandbox, spool: Spool, accepted: bool) -
     spool.start()
     spool.drop("p.zip")
     wait_until(lambda: sandbox.orders() if accepted else sandbox.requests()["requests"], "the portal has the request")
-    assert (took := stop(spool)) < 10; print("TOOK", took)
+    assert stop(spool) < 10
     assert {"p.zip"} == spool.claimed()
     assert set() == spool.names("outbox")
     sandbox.set_faults()

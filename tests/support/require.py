@@ -30,12 +30,17 @@ missing: Final[set[str]] = set()
 """Debian packages that some test has asked for in vain; tests/conftest.py lists them at the end."""
 
 
-def need(program: str) -> str:
-    """The program's path. Without it the test is skipped; with TFWATCH_REQUIRE=all (in CI) it fails."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
-    if found is None:
-        _without(program, PROGRAMS[program])
-    return found
+def need(first: str, *others: str) -> str:
+    """The first program's path; if one isn't there the test is skipped, with TFWATCH_REQUIRE=all (in CI) it fails."""
+    found = {program: _path_of(program) for program in (first, *others)}
+    if absent := [program for program, path in found.items() if path is None]:
+        _without(" and ".join(absent), " ".join(PROGRAMS[program] for program in absent))
+    return found[first] or ""
+
+
+def _path_of(program: str) -> str | None:
+    """Servers lie in folders that a plain user's PATH lacks."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
 
 
 def need_module(module: str) -> None:

@@ -96,8 +96,7 @@ def test_zips_of_other_tools_that_are_refused(tmp_path: Path, command: list[str]
 
 
 def made_by(folder: Path, command: list[str]) -> bytes:
-    need("zip")
-    need("7z")
+    need("zip", "7z")
     for name, data in SAMPLE.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)

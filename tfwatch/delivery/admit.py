@@ -16,6 +16,7 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
+from tfwatch.spool.folders import NotAPackage
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect
 from tfwatch.spool.names import printable
 
@@ -84,17 +85,28 @@ class Admission:
         One that was never attempted goes back to the outbox; an interrupted move is finished. True: it may have been
         sent, and waits here until its outcome is known.
         """
-        fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
         try:
-            sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
-        finally:
-            os.close(fd)
+            sha256 = self._hash_claimed(claim)
+        except (NotAPackage, Unfinished, OSError) as error:
+            logger.warning(
+                "claimed/{}: can't be read ({}), so it is not known what it is; it is left there: look at "
+                "{} and start tfwatch again", printable(claim.name), error,
+                printable(self._desk.folders.path(Stage.CLAIMED, claim.name)),
+            )  # fmt: skip
+            return False
         state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
         if state is None:
             self.give_back(claim, seconds=0.0)
             return False
         where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
         return self._recover(claim, state, where) is not None
+
+    def _hash_claimed(self, claim: Claim) -> Sha256:
+        fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
+        try:
+            return hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+        finally:
+            os.close(fd)
 
     def give_back(self, claim: Claim, *, seconds: float = _AGAIN_SECONDS) -> None:
         """Put an unattempted file back into the outbox: nothing happened to it, so nothing is logged."""
@@ -116,7 +128,11 @@ class Admission:
             )  # fmt: skip
 
     def _refuse_unsound(self, claim: Claim, fd: int, flaw: str, message: str) -> None:
-        sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+        try:
+            sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+        except Unfinished:
+            self.give_back(claim)
+            return
         package = self._package(claim, sha256, os.fstat(fd).st_size, None)
         if not self._desk.in_work.take(sha256):
             self._wait_behind(claim, sha256)

@@ -133,6 +133,7 @@ class Desk:
         self.index = index
         self.in_work = InWork()
         self.disk_full_since: str | None = None
+        self.while_waiting: Callable[[], None] = lambda: None
         self._log = log
         self._stopping = stopping
         self._pause = threading.Event()
@@ -151,6 +152,7 @@ class Desk:
                 self.disk_full_since = str(error)
                 if self._stopping():
                     raise Stopping("the log has no room") from error
+                self.while_waiting()
                 self._pause.wait(_ROOM_CHECK_SECONDS)
             else:
                 if self.disk_full_since is not None:
@@ -210,14 +212,15 @@ class Desk:
         target = where.log
         if target is None:
             return where
-        if reason is not None and target is Stage.REJECTED:
-            self._write_reason(package.name, reason)
-        if target is where.file:
-            return where
+        note = reason if target is Stage.REJECTED else None
+        if target is where.file or not self.folders.is_taken(target, package.name):
+            # Before the move: whoever sees the package in rejected/ finds the reason beside it.
+            self._write_reason(package.name, note)
         try:
-            self.move(where.file, package.name, target)
+            if target is not where.file:
+                self.move(where.file, package.name, target)
         except FileExistsError:
-            return self._make_way(package, where, target)
+            self._make_way(package, where, target, note)
         except FileNotFoundError:
             return self._obey(package, where)
         return Whereabouts(file=target, log=target, status=where.status)
@@ -282,17 +285,14 @@ class Desk:
             return False
         return True
 
-    def _make_way(self, package: Package, where: Whereabouts, target: Stage) -> Whereabouts:
+    def _make_way(self, package: Package, where: Whereabouts, target: Stage, reason: str | None) -> None:
         """Somebody put another file in the way: log the next free name first, then move under it."""
         name = self.folders.free_name(package.name, leaving=where.file, taken=self.in_work.__contains__)
         with self.in_work.holding(name):
-            return self._move_as(package, name, where, target)
-
-    def _move_as(self, package: Package, name: str, where: Whereabouts, target: Stage) -> Whereabouts:
-        there = Whereabouts(file=target, log=target, status=where.status)
-        self._log_new_name(package, name, there, lies_in=target)
-        self.move(where.file, package.name, target, name)
-        return there
+            there = Whereabouts(file=target, log=target, status=where.status)
+            self._log_new_name(package, name, there, lies_in=target)
+            self._write_reason(name, reason)
+            self.move(where.file, package.name, target, name)
 
     def _log_new_name(self, package: Package, name: str, where: Whereabouts, *, lies_in: Stage) -> None:
         detail = write_detail(f"another file of that name lies in {lies_in}/", was=package.name)
@@ -306,7 +306,9 @@ class Desk:
         note = f"found in {found}/" if found else "no longer in any folder"
         return self.settle(package, event, there, to=found, actor=Actor.OPERATOR, detail=note)
 
-    def _write_reason(self, name: str, text: str) -> None:
+    def _write_reason(self, name: str, text: str | None) -> None:
+        if text is None:
+            return
         try:
             self.folders.write_reason(name, text)
         except OSError as error:

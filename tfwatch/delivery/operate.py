@@ -85,5 +85,8 @@ class Operate:
         elif state.stage in _AGAIN and self._desk.folders.look(Stage.OUTBOX, state.name) is not None:
             # The file was moved, then the daemon died before it could say so.
             self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=request.forced, why=f"by {request.user}")
+        elif state.stage is Stage.OUTBOX and request.forced and not state.forced:
+            # The same, but the start saw the moved file first and took it for a plain move.
+            self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=True, why=f"requeued by {request.user}")
         elif state.stage is Stage.OUTBOX and state.event is not Event.REQUEUED:
             logger.info("requeue {}: it waits in outbox/ already; it is tried at once", name)

@@ -41,13 +41,11 @@ class Rollback:
         desk: Desk,
         switch: Switch,
         *,
-        exec_id: str,
         threshold: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
         self._switch = switch
-        self._exec_id = exec_id
         self._clock = clock
         self._lock = threading.Lock()
         self._breaker = Breaker(threshold=threshold)
@@ -112,18 +110,16 @@ class Rollback:
         self._switch.fell()
         with self._lock:
             self._tripping = False
-        self._document("Rollback", why, printable(package.name), lift)
+        self._document()
 
-    def pause(self, package: Package, error: ServiceError) -> None:
+    def pause(self, error: ServiceError) -> None:
         """The service can't serve anyone: stop asking until a person acts. No package is rejected."""
-        integration = self._switch.integration.value
         with self._lock:
             if self._switch.stand.word not in ("enabled", "waiting"):
                 return
             why = "; ".join(filter(None, (error.message, error.hint)))
             self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why)
-        lift = f"{error.hint or 'mend the cause'}, then: tfwatch enable {integration}"
-        self._document("Pause", error.message, f"{printable(package.name)} (back in outbox/)", lift)
+        self._document()
 
     def lift(self, *, actor: Actor, why: str) -> None:
         """Take the service back into use and requeue what its rollback rejected."""
@@ -145,16 +141,34 @@ class Rollback:
                 return False
             return self._desk.requeue(state, actor=Actor.TFWATCH, forced=False, why=why)
 
-    def _document(self, title: str, why: str, packages: str, lift: str) -> None:
-        record_at = rfc3339(self._desk.now())
+    # --- the document ----------------------------------------------------------------------------------------------
+
+    def write_missing_document(self) -> None:
+        """At start: a crash may have come between the fact and its document."""
+        held = self._switch.held_state
+        if held.state not in ("rolled back", "paused") or held.since is None:
+            return
+        if rfc3339(held.since) not in self._desk.folders.read_rollbacks(held.exec_id):
+            self._document()
+
+    def _document(self) -> None:
+        """Write down, from the fact that was just logged, what happened and how to lift it; then alert."""
+        held, integration = self._switch.held_state, self._switch.integration.value
+        title = "Rollback" if held.state == "rolled back" else "Pause"
+        at = rfc3339(held.since) if held.since else ""
+        lift = f"mend the cause, then: tfwatch enable {integration}"
+        packages = "none was rejected"
+        if held.package:
+            packages = f"{printable(held.package)} tripped it and lies in rejected/; its reason file says what to do"
         section = _SECTION.format(
-            title=f"{title} of {self._switch.integration.value} at {record_at}",
-            at=record_at, integration=self._switch.integration.value, why=why, packages=packages, lift=lift,
+            title=f"{title} of {integration} at {at}", at=at, integration=integration, why=held.reason,
+            packages=packages, lift=lift,
         )  # fmt: skip
         try:
-            path = self._desk.folders.append_rollback(self._exec_id, _HEAD.format(exec_id=self._exec_id), section)
+            head = _HEAD.format(exec_id=held.exec_id)
+            path = self._desk.folders.append_rollback(held.exec_id, head, section)
         except OSError as error:
             path = f"its document can't be written: {error}"
-        logger.bind(EVENT="ALERT", INTEGRATION=self._switch.integration.value).warning(
-            "{} of {}: {}. {} ({})", title.lower(), self._switch.integration.value, why, lift, path
+        logger.bind(EVENT="ALERT", INTEGRATION=integration).warning(
+            "{} of {}: {}. {} ({})", title.lower(), integration, held.reason, lift, path
         )

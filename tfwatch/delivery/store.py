@@ -25,6 +25,9 @@ from tfwatch.spool.names import printable
 BETWEEN_BACKUPS: Final = Backoff(initial=30.0, maximum=3600.0)
 """Between attempts to back up one package, seconds."""
 
+CLEAN_UP_SECONDS: Final = 24 * 3600.0
+"""An upload that is still unfinished after so long is abandoned; looked for as often."""
+
 
 class Store:
     """The use case of the backup lanes. Thread-safe."""
@@ -90,6 +93,19 @@ class Store:
             return None
         return storage.presign(self._key(state, wiring), expires_seconds=expires_seconds)
 
+    def clean_up(self, wiring: Wiring) -> float:
+        """Abort uploads that an earlier run left unfinished; returns seconds until the next look."""
+        if wiring.storage is None:
+            return CLEAN_UP_SECONDS
+        try:
+            aborted = wiring.storage.abort_abandoned(older_than_seconds=CLEAN_UP_SECONDS)
+        except ServiceFailure as failure:
+            logger.info("s3: unfinished uploads can't be looked for: {}", failure)
+            return BETWEEN_BACKUPS.maximum
+        if aborted:
+            logger.info("s3: aborted {} upload(s) that were begun over a day ago and never finished", aborted)
+        return CLEAN_UP_SECONDS
+
     def _first_row(self, claim: Claim, admitted: Admitted, where: Whereabouts, why: str) -> PackageState:
         """The date in a backup's key is that of the package's first row, so that row comes before the copy."""
         detail = write_detail(why, sent="no", dropped=claim.dropped_as)
@@ -138,7 +154,10 @@ class Store:
         code = failure.code if isinstance(failure, ServiceFailure) else None
         hint = failure.hint if isinstance(failure, ServiceFailure) else "the file was changed: compare it with log.csv"
         said = str(failure) or "the ZIP changed while it was stored"
+        before = self.trouble
         self.trouble = f"{said}{f'; {hint}' if hint else ''}"
+        if self.trouble != before:
+            logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("s3: backups fail: {}", self.trouble)
         self._desk.settle(
             package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, code=code,
             detail=write_detail(self.trouble),

@@ -200,6 +200,10 @@ class SubmitDelivery:
             "same idempotency key.\n"
         )
         failed = "yes" if attempt is not None else None
+        logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
+            "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",
+            printable(package.name), why,
+        )  # fmt: skip
         return self._desk.settle(
             package, Event.UNKNOWN, where, to=Stage.REJECTED, attempt=attempt, code=code,
             detail=write_detail(why, failed=failed, dropped=claim.dropped_as), reason=reason,
@@ -362,7 +366,7 @@ class SubmitDelivery:
     def _after_service_error(self, attempt: _Attempt, failure: ServiceError) -> None:
         if attempt.claim.probe:
             self._switch.probe_failed()
-        self._rollback.pause(attempt.package, failure)
+        self._rollback.pause(failure)
 
     def _trips(self, attempt: _Attempt) -> bool:
         if attempt.claim.probe:

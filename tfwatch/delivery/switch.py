@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from loguru import logger
 
 from tfwatch.delivery.desk import Desk
-from tfwatch.ledger.index import Index
+from tfwatch.ledger.index import Index, IntegrationState
 from tfwatch.model import Actor, Event, Fact, Integration, write_detail
 from tfwatch.retry import Backoff
 
@@ -61,8 +62,8 @@ class Switch:
         self._probe_at = 0.0
         self._rng = random.Random()  # noqa: S311  spreads retries, protects nothing
 
-    def configure(self, setting: Setting, desk: Desk, *, probing: bool) -> bool:
-        """Take over what the configuration says; true when off became on, which lifts whatever held it."""
+    def configure(self, setting: Setting, desk: Desk, *, probing: bool) -> None:
+        """Take over what the configuration says; when off became on, that lifts whatever held it."""
         with self._lock:
             self._setting, self._probing = setting, probing
             before = self._held.configured
@@ -75,7 +76,6 @@ class Switch:
                 desk, Event.ENABLED if turned_on else Event.DISABLED, Actor.OPERATOR, "configuration",
                 f"turned {'on' if turned_on else 'off'} by {setting.source}",
             )  # fmt: skip
-        return turned_on
 
     def lift(self, desk: Desk, *, actor: Actor, why: str) -> None:
         """`enable`, or a probe that got through."""
@@ -126,7 +126,7 @@ class Switch:
         if wait > 0:
             return Stand(
                 open=False, word="waiting", source=setting.source,
-                reason=f"the service asked us to wait {wait:.0f} s more",
+                reason=f"the service asked us to wait until {datetime.now(UTC) + timedelta(seconds=wait):%H:%M:%S} UTC",
             )  # fmt: skip
         return Stand(open=True, word="enabled", source=setting.source)
 
@@ -135,6 +135,12 @@ class Switch:
         """Whether a rollback, a pause or `disable` keeps it off."""
         with self._lock:
             return self._held.held
+
+    @property
+    def held_state(self) -> IntegrationState:
+        """What the log says of it."""
+        with self._lock:
+            return self._held
 
     @property
     def waits(self) -> float | None:

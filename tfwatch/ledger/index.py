@@ -30,7 +30,7 @@ from tfwatch.model import (
     rfc3339,
 )
 
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -56,7 +56,8 @@ CREATE TABLE content (
 ) WITHOUT ROWID;
 CREATE TABLE receipt (order_id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE integration (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL, since TEXT NOT NULL, reason TEXT NOT NULL, configured INTEGER
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, since TEXT NOT NULL, reason TEXT NOT NULL, exec_id TEXT NOT NULL,
+    package BLOB NOT NULL, configured INTEGER
 ) WITHOUT ROWID;
 """
 
@@ -126,12 +127,15 @@ class ContentState:
 class IntegrationState:
     """What the log says of an integration: `state` is `enabled`, `disabled`, `paused` or `rolled back`.
 
+    `exec_id`, `package`: the run in which that happened, and the package that tripped it, if one did.
     `configured`: whether the configuration had it on when that last changed; None before any such change.
     """
 
     state: str = "enabled"
     since: datetime | None = None
     reason: str = ""
+    exec_id: str = ""
+    package: str = ""
     configured: bool | None = None
 
     @property
@@ -294,12 +298,15 @@ class Index:
             return
         configured = record.event is Event.ENABLED if facts.get("by") == "configuration" else None
         self._write(
-            "INSERT INTO integration VALUES (?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
-            "since = excluded.since, reason = excluded.reason, configured = coalesce(excluded.configured, configured)",
+            "INSERT INTO integration VALUES (?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
+            "since = excluded.since, reason = excluded.reason, exec_id = excluded.exec_id, package = excluded.package, "
+            "configured = coalesce(excluded.configured, configured)",
             integration,
             state,
             rfc3339(record.at),
             message,
+            record.exec_id,
+            os.fsencode(record.package),
             configured,
         )
 
@@ -323,7 +330,9 @@ class Index:
 
     def search(self, word: str) -> list[PackageState]:
         """Packages by name, SHA-256 (or at least 8 digits of one), trace id or order id; the latest first."""
-        name = os.fsencode(word)
+        if not word:
+            return []
+        name = _file_name(word)
         found = list(
             self._states(
                 "WHERE name = ? OR trace_id = ? OR order_id = ? OR sha256 = ? "
@@ -370,14 +379,19 @@ class Index:
 
     def integration(self, integration: Integration) -> IntegrationState:
         """What the log says of an integration."""
-        rows = self._all("SELECT state, since, reason, configured FROM integration WHERE name = ?", integration.value)
+        rows = self._all(
+            "SELECT state, since, reason, exec_id, package, configured FROM integration WHERE name = ?",
+            integration.value,
+        )
         if not rows:
             return IntegrationState()
-        state, since, reason, configured = rows[0]
+        state, since, reason, exec_id, package, configured = rows[0]
         return IntegrationState(
             state=state,
             since=_moment(since),
             reason=reason,
+            exec_id=exec_id,
+            package=os.fsdecode(package),
             configured=None if configured is None else bool(configured),
         )
 
@@ -606,6 +620,14 @@ def _destination(profile: str | None, base_url: str | None) -> Destination | Non
 
 def _moment(text: str | None) -> datetime | None:
     return parse_rfc3339(text) if text else None
+
+
+def _file_name(word: str) -> bytes:
+    """A word as a file's name; empty when no file can be called so (half a character, as JSON may hold it)."""
+    try:
+        return os.fsencode(word)
+    except UnicodeEncodeError:
+        return b""
 
 
 def _text(word: str) -> str:

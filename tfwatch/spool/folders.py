@@ -210,9 +210,13 @@ class Folders:
             return None
         return _entry(name, info) if stat.S_ISREG(info.st_mode) else None
 
+    def is_taken(self, stage: Stage, name: str) -> bool:
+        """Whether anything of that name lies at a stage."""
+        return os.path.lexists(self.path(stage, name))
+
     def find(self, name: str) -> Stage | None:
         """The stage in whose folder something of that name lies, the first in the order of work."""
-        return next((stage for stage in Stage if os.path.lexists(self.path(stage, name))), None)
+        return next((stage for stage in Stage if self.is_taken(stage, name)), None)
 
     def describe(self, stage: Stage, name: str) -> str:
         """Owner and mode of a file, for a message about access: `owner 1000:1000, mode 0600`."""
@@ -303,15 +307,18 @@ class Folders:
         except OSError:
             pass
 
+    def read_rollbacks(self, exec_id: str) -> str:
+        """A run's rollback document; empty when there is none."""
+        try:
+            with open(self.rollback_document(exec_id), encoding="utf-8", errors="backslashreplace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
     def append_rollback(self, exec_id: str, head: str, section: str) -> str:
         """Add a section to this run's rollback document, made with `head` first; returns its path."""
         path = self.rollback_document(exec_id)
-        try:
-            with open(path, encoding="utf-8", errors="backslashreplace") as file:
-                before = file.read()
-        except FileNotFoundError:
-            before = head
-        write_file(path, before + section, mode=0o660)
+        write_file(path, (self.read_rollbacks(exec_id) or head) + section, mode=0o660)
         return path
 
     def waiting_requests(self) -> Iterable[str]:
@@ -328,10 +335,12 @@ class Folders:
             return file.read(1 << 20)
 
     def drop_request(self, name: str) -> None:
+        """Remove a request that was carried out, for good: one that a power cut brought back would be done twice."""
         try:
             os.unlink(os.path.join(self.requests, name))
         except FileNotFoundError:
-            pass
+            return
+        sync_folder(self.requests)
 
     def leave_request(self, name: str, text: str) -> None:
         """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
