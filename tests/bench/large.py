@@ -15,6 +15,7 @@ from boto3.s3.transfer import TransferConfig
 from tests.bench import proc
 from tests.bench.bare_loop import make_client
 from tests.bench.figures import Figure, Peer, at_most
+from tests.bench.proc import Spent, Stopwatch
 from tests.bench.rig import API_KEY, Portal, Rig
 from tests.support.daemon import Spool
 from tfwatch.model import Event, parse_rfc3339
@@ -28,7 +29,10 @@ _PART_MIB = 16
 
 
 def measure(rig: Rig) -> list[Figure]:
-    """A stored ZIP with one member of zeros, made as a hole: reading it costs CPU and memory, hardly any disk."""
+    """A stored ZIP with one member of zeros, made as a hole and read once, so that no figure is that of the disk.
+
+    Measured once: at this size a run is long enough to be its own median.
+    """
     size = _BYTES_QUICK if rig.quick else _BYTES
     with (
         rig.folder("large") as folder,
@@ -37,80 +41,76 @@ def measure(rig: Rig) -> list[Figure]:
         rig.spool(portal, integrations={"s3": {**s3, "part_size_mib": _PART_MIB}}) as spool,
     ):
         package = make_large_zip(folder / _NAME, size)
-        seconds, peak = _deliver(spool, package, size)
+        _sha256sum(package)
+        ours, peak = _deliver(spool, package, size)
         package = spool.root / "delivered" / _NAME
         hashed, sha256 = _sha256sum(package)
-        posted = _curl(package, sha256, portal)
-        stored = _upload(package, s3)
-    rates = {
-        "inspected": (seconds["inspected"], "sha256sum", hashed),
-        "submitted": (seconds["submitted"], "curl -F", posted),
-        "backed up": (seconds["backed up"], "boto3 upload_file, one thread", stored),
-    }
-    return [
-        Figure(name=f"peak memory with {size / _GIB:.0f} GiB", unit="MiB", runs=(peak / _MIB,), limit=at_most(150)),
-        *(
-            Figure(
-                name=what,
-                unit="MB/s",
-                runs=(size / taken / 1e6,),
-                peer=Peer(name=peer, runs=(size / peer_taken / 1e6,)),
-            )
-            for what, (taken, peer, peer_taken) in rates.items()
-        ),
-    ]
+        peers = {
+            "sha256sum (no CRC-32)": hashed,
+            "curl -F": _curl(package, sha256, portal),
+            "boto3 upload_file, one thread": _upload(package, s3),
+        }
+    figures = [Figure(name=f"peak memory, {size / _GIB:.0f} GiB", unit="MiB", runs=(peak / _MIB,), limit=at_most(150))]
+    for (what, spent), (peer, peer_spent) in zip(ours.items(), peers.items(), strict=True):
+        figures += [
+            _figure(what, "MB/s", size / spent.seconds / 1e6, peer, size / peer_spent.seconds / 1e6),
+            _figure(f"{what}, CPU", "s/GiB", spent.cpu * _GIB / size, peer, peer_spent.cpu * _GIB / size),
+        ]
+    return figures
 
 
-def _deliver(spool: Spool, package: Path, size: int) -> tuple[Mapping[str, float], int]:
-    """Seconds of each step, by the rows of log.csv, and the daemon's peak of memory in bytes."""
+def _figure(name: str, unit: str, value: float, peer: str, peer_value: float) -> Figure:
+    return Figure(name=name, unit=unit, runs=(value,), peer=Peer(name=peer, runs=(peer_value,)))
+
+
+def _deliver(spool: Spool, package: Path, size: int) -> tuple[dict[str, Spent], int]:
+    """What each step took, and the daemon's peak of memory in bytes."""
     spool.start()
     assert spool.process is not None
-    began = time.time()
+    steps: dict[str, Spent] = {}
+    pid, began = spool.process.pid, time.time()
+    before = proc.look(pid)
     package.rename(spool.root / "outbox" / _NAME)
-    spool.wait_for_event(Event.BACKED_UP, seconds=120 + size / (20 * _MIB))
-    peak = proc.look(spool.process.pid).peak_rss
+    for what, event in (
+        ("inspected", Event.ATTEMPTED),
+        ("submitted", Event.ACCEPTED),
+        ("backed up", Event.BACKED_UP),
+    ):
+        spool.wait_for_event(event, seconds=120 + size / (10 * _MIB))
+        after, ended = proc.look(pid), parse_rfc3339(spool.row(event)["at"]).timestamp()
+        steps[what] = Spent(seconds=ended - began, cpu=after.cpu - before.cpu)
+        before, began = after, ended
     assert spool.stop() == 0
-    at = {row["event"]: parse_rfc3339(row["at"]).timestamp() for row in spool.rows()}
-    seconds = {
-        "inspected": at[Event.ATTEMPTED] - began,
-        "submitted": at[Event.ACCEPTED] - at[Event.ATTEMPTED],
-        "backed up": at[Event.BACKED_UP] - at[Event.COMPLETED],
-    }
-    return seconds, peak
+    return steps, after.peak_rss
 
 
 # --- the peers --------------------------------------------------------------------------------------------------------
 
 
-def _sha256sum(package: Path) -> tuple[float, str]:
-    seconds, said = _run("sha256sum", str(package))
-    return seconds, said.split()[0]
+def _sha256sum(package: Path) -> tuple[Spent, str]:
+    stopwatch = Stopwatch()
+    said = subprocess.run(["sha256sum", str(package)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return stopwatch.read(), said.split()[0]
 
 
-def _curl(package: Path, sha256: str, portal: Portal) -> float:
+def _curl(package: Path, sha256: str, portal: Portal) -> Spent:
     fields = {"job_id": "large", "version": "1", "sha256": sha256, "client_reference": "peer", "meta[trace_id]": "peer"}
-    seconds, _ = _run(
+    command = [
         "curl", "-sS", "--fail", "-H", f"Authorization: Bearer {API_KEY}", "-H", 'Idempotency-Key: "peer"',
         *(word for name, value in fields.items() for word in ("-F", f"{name}={value}")),
         "-F", f"package=@{package};type=application/zip", f"{portal.url}/deliveries",
-    )  # fmt: skip
-    return seconds
+    ]  # fmt: skip
+    stopwatch = Stopwatch()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return stopwatch.read()
 
 
-def _upload(package: Path, s3: Mapping[str, Any]) -> float:
-    client = make_client(s3)
-    part = _PART_MIB * _MIB
+def _upload(package: Path, s3: Mapping[str, Any]) -> Spent:
+    client, part = make_client(s3), _PART_MIB * _MIB
     config = TransferConfig(multipart_chunksize=part, use_threads=False, preferred_transfer_client="classic")
-    began = time.monotonic()
+    stopwatch = Stopwatch()
     client.upload_file(str(package), s3["bucket"], "peer", Config=config)
-    return time.monotonic() - began
-
-
-def _run(*command: str) -> tuple[float, str]:
-    """Seconds a command takes that must succeed, and what it said."""
-    began = time.monotonic()
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return time.monotonic() - began, said
+    return stopwatch.read()
 
 
 # --- the ZIP ----------------------------------------------------------------------------------------------------------

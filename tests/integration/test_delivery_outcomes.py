@@ -174,7 +174,7 @@ def test_a_deferred_package_is_delivered_later(sandbox: Sandbox, spool: Spool) -
     spool.start()
     spool.drop("patient.zip")
     spool.wait_for_event("DEFERRED", "patient.zip")
-    assert {"patient.zip"} == spool.names("outbox")
+    spool.wait_for("outbox", "patient.zip")
     spool.wait_for("delivered", "patient.zip")
     assert ["ATTEMPTED", "DEFERRED", "ATTEMPTED", "ACCEPTED", "COMPLETED"] == spool.events("patient.zip")
     assert ["1", "2"] == [row["attempt"] for row in spool.rows("patient.zip") if row["event"] == "ATTEMPTED"]

@@ -222,7 +222,10 @@ class Desk:
         except FileExistsError:
             self._make_way(package, where, target, note)
         except FileNotFoundError:
-            return self._obey(package, where)
+            found = self._obey(package, where)
+            if note is not None and found.log is not Stage.REJECTED:
+                self.folders.remove_reason(package.name)
+            return found
         return Whereabouts(file=target, log=target, status=where.status)
 
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:

@@ -112,13 +112,13 @@ class Rollback:
             self._tripping = False
         self._document()
 
-    def pause(self, error: ServiceError) -> None:
+    def pause(self, package: Package, error: ServiceError) -> None:
         """The service can't serve anyone: stop asking until a person acts. No package is rejected."""
         with self._lock:
             if self._switch.stand.word not in ("enabled", "waiting"):
                 return
             why = "; ".join(filter(None, (error.message, error.hint)))
-            self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why)
+            self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why, package=package.name)
         self._document()
 
     def lift(self, *, actor: Actor, why: str) -> None:
@@ -157,8 +157,8 @@ class Rollback:
         title = "Rollback" if held.state == "rolled back" else "Pause"
         at = rfc3339(held.since) if held.since else ""
         lift = f"mend the cause, then: tfwatch enable {integration}"
-        packages = "none was rejected"
-        if held.package:
+        packages = f"{printable(held.package)} met it and waits in outbox/; none was rejected"
+        if held.state == "rolled back":
             packages = f"{printable(held.package)} tripped it and lies in rejected/; its reason file says what to do"
         section = _SECTION.format(
             title=f"{title} of {integration} at {at}", at=at, integration=integration, why=held.reason,

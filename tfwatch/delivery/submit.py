@@ -366,7 +366,7 @@ class SubmitDelivery:
     def _after_service_error(self, attempt: _Attempt, failure: ServiceError) -> None:
         if attempt.claim.probe:
             self._switch.probe_failed()
-        self._rollback.pause(failure)
+        self._rollback.pause(attempt.package, failure)
 
     def _trips(self, attempt: _Attempt) -> bool:
         if attempt.claim.probe:

@@ -83,9 +83,9 @@ class Switch:
         with self._lock:
             self._probes, self._hold_until = 0, 0.0
 
-    def drop(self, desk: Desk, *, actor: Actor, by: str, why: str) -> None:
-        """`disable`, or the service refused us all."""
-        self._log(desk, Event.DISABLED, actor, by, why)
+    def drop(self, desk: Desk, *, actor: Actor, by: str, why: str, package: str | None = None) -> None:
+        """`disable`, or the service refused us all, as it told the sender of `package`."""
+        self._log(desk, Event.DISABLED, actor, by, why, package=package)
 
     def fell(self) -> None:
         """A rollback was logged: read it back."""
@@ -166,8 +166,8 @@ class Switch:
     def _plan_probe(self) -> None:
         self._probe_at = self._clock() + PROBE_PAUSE.delay(self._probes + 1, self._rng)
 
-    def _log(self, desk: Desk, event: Event, actor: Actor, by: str, why: str) -> None:
-        detail = write_detail(why, integration=self.integration.value, by=by)
+    def _log(self, desk: Desk, event: Event, actor: Actor, by: str, why: str, *, package: str | None = None) -> None:
+        detail = write_detail(why, integration=self.integration.value, by=by, package=package)
         desk.record(Fact(event=event, actor=actor, detail=detail))
         logger.bind(EVENT=event.value, INTEGRATION=self.integration.value).warning(
             "{} {}: {}", self.integration.value, event.value.lower(), why

@@ -127,7 +127,7 @@ class ContentState:
 class IntegrationState:
     """What the log says of an integration: `state` is `enabled`, `disabled`, `paused` or `rolled back`.
 
-    `exec_id`, `package`: the run in which that happened, and the package that tripped it, if one did.
+    `exec_id`, `package`: the run in which that happened, and the package it happened to, if one did.
     `configured`: whether the configuration had it on when that last changed; None before any such change.
     """
 
@@ -306,7 +306,7 @@ class Index:
             rfc3339(record.at),
             message,
             record.exec_id,
-            os.fsencode(record.package),
+            os.fsencode(record.package or facts.get("package", "")),
             configured,
         )
 
