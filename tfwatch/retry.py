@@ -29,23 +29,25 @@ class Backoff:
 class Breaker:
     """Counts consecutive failed deliveries; says when the service must be given up.
 
-    It trips after `threshold` failures in a row, or once failures have gone on unbroken for `window` seconds.
-    All moments are seconds on one monotonic clock.
+    It trips after `threshold` failures in a row, or once failures have gone on unbroken for `window` seconds: a time
+    without any attempt, longer than the window, begins it anew. All moments are seconds on one monotonic clock.
     """
 
     threshold: int
     window: float = 240.0
     failures: int = 0
     failing_since: float | None = None
+    failed_at: float | None = None
 
-    def failed(self, *, began: float) -> Breaker:
-        """One more failed delivery, whose first request left at `began`."""
-        since = began if self.failing_since is None else min(began, self.failing_since)
-        return replace(self, failures=self.failures + 1, failing_since=since)
+    def failed(self, *, began: float, now: float) -> Breaker:
+        """One more failed delivery, whose first request left at `began`, given up `now`."""
+        idle = self.failed_at is not None and began - self.failed_at > self.window
+        since = began if self.failing_since is None or idle else min(began, self.failing_since)
+        return replace(self, failures=self.failures + 1, failing_since=since, failed_at=now)
 
     def succeeded(self) -> Breaker:
         """A delivery got through: the count starts anew."""
-        return replace(self, failures=0, failing_since=None)
+        return replace(self, failures=0, failing_since=None, failed_at=None)
 
     def tripped(self, now: float) -> bool:
         """Whether the service must be given up, judged right after a failure."""

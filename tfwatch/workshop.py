@@ -29,7 +29,6 @@ from tfwatch.model import Integration, Package, Stage
 from tfwatch.spool.watcher import Bell
 
 _TRACKING_LANES: Final = 2
-_MOST_LANES: Final = 64
 _NEVER: Final = float("inf")
 _LAST_WORD_SECONDS: Final = 3.0
 """At a stop, a transcription service has so long to answer; then its connections are cut, and each call ends."""
@@ -112,9 +111,14 @@ class Workshop:
             delivered=self._on_delivered,
             in_limbo=self.wait_in_limbo,
         )
-        self._submit_lanes = Lanes("submit", take=self._claims.get, do=self._do_claim, failed=failed)
-        self._track_lanes = Lanes("track", take=self._polls.take, do=self._do_poll, failed=failed)
-        self._backup_lanes = Lanes("backup", take=self._backups.take, do=self._do_backup, failed=failed)
+        polls, backups = self._polls, self._backups
+        self._submit_lanes = Lanes(
+            "submit", take=self._claims.get, do=self._do_claim, end_one=self._end_one_claimer, failed=failed
+        )
+        self._track_lanes = Lanes("track", take=polls.take, do=self._do_poll, end_one=polls.end_one, failed=failed)
+        self._backup_lanes = Lanes(
+            "backup", take=backups.take, do=self._do_backup, end_one=backups.end_one, failed=failed
+        )
         self._threads = [
             threading.Thread(target=self._mirror_rows, name="sheet", daemon=True),
             threading.Thread(target=self._follow_moves, name="moves", daemon=True),
@@ -154,14 +158,12 @@ class Workshop:
 
     def stop(self, deadline: float) -> bool:
         """Let all threads put down what they hold, until `deadline` (monotonic); false when some could not."""
-        self._polls.close()
-        self._backups.close()
         self._sheet_bell.set()
         self._moves_bell.ring("stop")
         self._put_down_claims()
-        for _ in range(2 * _MOST_LANES):
-            self._claims.put(None)
         callers = (self._submit_lanes, self._track_lanes)
+        for lanes in (*callers, self._backup_lanes):
+            lanes.resize(0)
         last_word = min(deadline, time.monotonic() + _LAST_WORD_SECONDS)
         port = self._configuration.wiring.transcription
         if not all(lanes.join(last_word) for lanes in callers) and port is not None:
@@ -171,6 +173,9 @@ class Workshop:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         return all(ended)
+
+    def _end_one_claimer(self) -> None:
+        self._claims.put(None)
 
     def _put_down_claims(self) -> None:
         while True:

@@ -27,7 +27,7 @@ def queue(clock: Clock) -> DueQueue[str]:
 
 
 class Takers:
-    """Threads that take until the queue is closed."""
+    """Threads that take until each is told to end."""
 
     def __init__(self, queue: DueQueue[str], count: int) -> None:
         self.taken: list[str] = []
@@ -47,7 +47,8 @@ class Takers:
             time.sleep(0.001)
 
     def close(self) -> None:
-        self._queue.close()
+        for _ in self._threads:
+            self._queue.end_one()
         for thread in self._threads:
             thread.join(SOON)
             assert not thread.is_alive()
@@ -170,12 +171,14 @@ def test_one_busy_taker_leaves_nothing_lying(takers: list[Takers]) -> None:
     assert 1000 == len(set(takers[0].taken)) == len(takers[0].taken)
 
 
-def test_closing_lets_everybody_go(queue: DueQueue[str]) -> None:
-    """Those who wait get None, what was due stays in, and whoever asks later gets None too."""
+def test_each_ending_lets_one_go(queue: DueQueue[str]) -> None:
+    """One taker gets None for each ending, before anything that is due; what is due stays in for the others."""
     queue.put("later", 3600)
     takers = Takers(queue, 3)
     takers.close()
     queue.put("a", 0)
+    queue.end_one()
 
     assert [] == takers.taken
     assert queue.take() is None
+    assert "a" == queue.take()

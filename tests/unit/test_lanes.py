@@ -31,7 +31,10 @@ class Work:
         self.failures: list[BaseException] = []
         self._lock = threading.Lock()
         self.under_way: set[str] = set()
-        self.lanes = Lanes("work", take=self.items.get, do=self._do, failed=self.failures.append)
+        self.lanes = Lanes("work", take=self.items.get, do=self._do, end_one=self._end_one, failed=self.failures.append)
+
+    def _end_one(self) -> None:
+        self.items.put(None)
 
     def _do(self, item: str) -> None:
         if item.startswith("bad"):
@@ -80,7 +83,14 @@ def test_more_lanes_start_at_once(work: Work) -> None:
     until(lambda: len(work.under_way) == 3)
 
 
-def test_surplus_lanes_end_after_their_next_item(work: Work) -> None:
+def test_idle_surplus_lanes_end_at_once(work: Work) -> None:
+    """Shrinking needs no further item: a lane with nothing to do is gone."""
+    work.lanes.resize(4)
+    work.lanes.resize(1)
+    until(lambda: len(work.threads()) == 1)
+
+
+def test_busy_surplus_lanes_end_after_their_item(work: Work) -> None:
     """Shrinking drops no work: each surplus lane finishes what it has, then ends."""
     work.lanes.resize(4)
     work.put("a", "b", "c", "d")
@@ -98,10 +108,10 @@ def test_none_can_be_asked_for(work: Work) -> None:
     """Zero lanes take nothing; later ones take it."""
     work.lanes.resize(2)
     work.lanes.resize(0)
-    work.go.set()
-    work.put("a", "b")
     until(lambda: work.threads() == [])
+    work.go.set()
     work.put("c")
+    assert [] == work.done
     work.lanes.resize(1)
     until(lambda: "c" in work.done)
 
@@ -121,13 +131,9 @@ def test_growing_and_shrinking_ends_with_the_last_word(work: Work, count: int) -
     for size in (3, 1, 4, 2, count):
         work.lanes.resize(size)
         work.put(*"abcdefgh")
-        until(work.items.empty)
 
-    def settled() -> bool:
-        work.put("x")
-        return len(work.threads()) == count
-
-    until(settled)
+    until(lambda: len(work.threads()) == count)
+    until(lambda: len(work.done) == 40)
 
 
 def test_a_failure_is_handed_on_and_ends_its_lane(work: Work) -> None:
@@ -150,7 +156,7 @@ def test_a_failing_take_is_handed_on_too() -> None:
     def take() -> str:
         raise OSError("dead")
 
-    lanes = Lanes("dead", take=take, do=print, failed=failures.append)
+    lanes = Lanes("dead", take=take, do=print, end_one=lambda: None, failed=failures.append)
     lanes.resize(1)
     assert lanes.join(time.monotonic() + SOON)
     assert ["dead"] == [str(error) for error in failures]

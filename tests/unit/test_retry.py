@@ -44,7 +44,7 @@ def test_a_breaker_trips_at_its_threshold_and_not_before() -> None:
     breaker = Breaker(threshold=3)
     seen = []
     for moment in (0.0, 1.0, 2.0):
-        breaker = breaker.failed(began=moment)
+        breaker = breaker.failed(began=moment, now=moment)
         seen.append(breaker.tripped(moment))
 
     assert [False, False, True] == seen
@@ -52,7 +52,7 @@ def test_a_breaker_trips_at_its_threshold_and_not_before() -> None:
 
 def test_a_success_starts_the_count_anew() -> None:
     """Failures that were interrupted by a success are not consecutive."""
-    breaker = Breaker(threshold=2).failed(began=0).succeeded().failed(began=200)
+    breaker = Breaker(threshold=2).failed(began=0, now=1).succeeded().failed(began=200, now=201)
 
     assert not breaker.tripped(250)
     assert breaker.tripped(440)
@@ -60,7 +60,7 @@ def test_a_success_starts_the_count_anew() -> None:
 
 def test_four_unbroken_minutes_trip_it_too() -> None:
     """A lone package reaches no threshold, but four minutes of failures count from the first request that failed."""
-    breaker = Breaker(threshold=100).failed(began=10).failed(began=100)
+    breaker = Breaker(threshold=100).failed(began=10, now=40).failed(began=100, now=130)
 
     assert not breaker.tripped(249.9)
     assert breaker.tripped(250)
@@ -68,7 +68,22 @@ def test_four_unbroken_minutes_trip_it_too() -> None:
 
 def test_the_earliest_beginning_counts() -> None:
     """Lanes report in any order: the window begins with the first request, not with the first report."""
-    assert 5 == Breaker(threshold=9).failed(began=7).failed(began=5).failed(began=6).failing_since
+    breaker = Breaker(threshold=9)
+    for began in (7, 5, 6):
+        breaker = breaker.failed(began=began, now=8)
+
+    assert 5 == breaker.failing_since
+
+
+def test_a_long_silence_is_no_failure() -> None:
+    """After a day without any attempt one failure is one failure; it still counts for the threshold."""
+    breaker = Breaker(threshold=2).failed(began=0, now=30)
+    later = breaker.failed(began=86_400, now=86_430)
+    assert 86_400 == later.failing_since
+    assert later.tripped(86_430)
+
+    assert not Breaker(threshold=3).failed(began=0, now=30).failed(began=86_400, now=86_430).tripped(86_430)
+    assert Breaker(threshold=3).failed(began=0, now=30).failed(began=270, now=271).tripped(271)
 
 
 def test_a_fresh_breaker_never_trips() -> None:
@@ -80,7 +95,7 @@ def test_a_fresh_breaker_never_trips() -> None:
 @given(since=SECONDS, later=SECONDS, delay=SECONDS)
 def test_no_wait_steps_over_the_moment_that_decides(since: float, later: float, delay: float) -> None:
     """A wait is only ever made shorter, and a round falls on the end of the window."""
-    breaker, now = Breaker(threshold=9).failed(began=since), since + later
+    breaker, now = Breaker(threshold=9).failed(began=since, now=since), since + later
     wait = breaker.wait(delay, now)
 
     assert wait <= delay
@@ -98,7 +113,7 @@ def test_a_lone_package_trips_within_five_minutes(seed: int) -> None:
         began = now
         now += 30
         failures += 1
-        breaker = breaker.failed(began=began)
+        breaker = breaker.failed(began=began, now=now)
         if breaker.tripped(now):
             break
         now += breaker.wait(BETWEEN_ROUNDS.delay(failures, rng), now)

@@ -21,7 +21,7 @@ class DueQueue(Generic[Item]):
         self._heap: list[tuple[float, int, Item]] = []
         self._due: dict[Item, float] = {}
         self._order = itertools.count()
-        self._closed = False
+        self._endings = 0
 
     def put(self, item: Item, seconds: float) -> None:
         """Make an item due in so many seconds; one that is in already comes at the earlier of both."""
@@ -34,9 +34,9 @@ class DueQueue(Generic[Item]):
             self._condition.notify()
 
     def take(self) -> Item | None:
-        """Wait for the next due item and take it out; None once closed."""
+        """Wait for the next due item and take it out; None when this taker is to end."""
         with self._condition:
-            while not self._closed:
+            while not self._endings:
                 wait = self._wait()
                 if wait == 0.0:
                     _, _, item = heapq.heappop(self._heap)
@@ -45,6 +45,9 @@ class DueQueue(Generic[Item]):
                     self._condition.notify()
                     return item
                 self._condition.wait(wait)
+            self._endings -= 1
+            # Whoever was woken for an item may have taken the ending instead.
+            self._condition.notify()
             return None
 
     def hurry(self) -> None:
@@ -55,11 +58,11 @@ class DueQueue(Generic[Item]):
             self._heap = [(now, next(self._order), item) for item in self._due]
             self._condition.notify_all()
 
-    def close(self) -> None:
-        """Let every `take` return None."""
+    def end_one(self) -> None:
+        """Let one `take` return None, before anything that is due."""
         with self._condition:
-            self._closed = True
-            self._condition.notify_all()
+            self._endings += 1
+            self._condition.notify()
 
     def __len__(self) -> int:
         with self._condition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from loguru import logger
 
@@ -54,9 +55,7 @@ class Rollback:
     def configure(self, threshold: int) -> None:
         """Take over a changed `rollback_after`; the failures counted so far stay counted."""
         with self._lock:
-            self._breaker = Breaker(
-                threshold=threshold, failures=self._breaker.failures, failing_since=self._breaker.failing_since
-            )
+            self._breaker = replace(self._breaker, threshold=threshold)
 
     def shorten(self, delay: float) -> float:
         """A wait between rounds that does not step over the moment which decides."""
@@ -81,8 +80,9 @@ class Rollback:
         with self._lock:
             if self._tripping or self._switch.stand.word not in ("enabled", "waiting"):
                 return False
-            self._breaker = self._breaker.failed(began=began)
-            if not self._breaker.tripped(self._clock()):
+            now = self._clock()
+            self._breaker = self._breaker.failed(began=began, now=now)
+            if not self._breaker.tripped(now):
                 return False
             self._breaker = self._breaker.succeeded()
             self._tripping = True
@@ -117,6 +117,7 @@ class Rollback:
         with self._lock:
             if self._switch.stand.word not in ("enabled", "waiting"):
                 return
+            self._breaker = self._breaker.succeeded()
             why = "; ".join(filter(None, (error.message, error.hint)))
             self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why, package=package.name)
         self._document()

@@ -264,7 +264,6 @@ Everything goes on running until Ctrl-C.
   spool           {house.folders.root}
   configuration   {house.config}   (edit it: it is taken over while running)
   daemon's log    {house.output}
-  status page     {house.web}/   metrics: {house.web}/metrics
   portal, sheets  {house.sandbox.url}   (look inside: {house.sandbox.url}/_sandbox/orders, …/sheets, …/requests)
   S3              {house.bucket.url}   bucket {house.bucket.name}
 
