@@ -80,7 +80,7 @@ def _deliver(spool: Spool, package: Path, size: int) -> tuple[dict[str, Spent], 
         after, ended = proc.look(pid), parse_rfc3339(spool.row(event)["at"]).timestamp()
         steps[what] = Spent(seconds=ended - began, cpu=after.cpu - before.cpu)
         before, began = after, ended
-    assert spool.stop() == 0
+    assert spool.stop() == 0, spool.picture()
     return steps, after.peak_rss
 
 

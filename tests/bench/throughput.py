@@ -72,7 +72,7 @@ def _deliver(rig: Rig, portal: Portal, s3: Mapping[str, Any], contents: list[byt
             os.rename(spool.home / name, spool.root / "outbox" / name)
         _wait_for_backups(spool, len(contents))
         after = proc.look(spool.process.pid)
-        assert spool.stop() == 0
+        assert spool.stop() == 0, spool.picture()
         rows = spool.rows()
     accepted, backed_up = (_last(rows, event, len(contents)) for event in (Event.ACCEPTED, Event.BACKED_UP))
     return _Delivered(accepted=accepted - began, backed_up=backed_up - began, cpu=after.cpu - before.cpu)

@@ -48,7 +48,6 @@ class _House:
     home: str
     folders: Folders
     config: str
-    web: str
     sandbox: Sandbox
     bucket: Bucket
     daemon: subprocess.Popen[bytes]
@@ -123,7 +122,6 @@ def _open_house(stack: ExitStack, console: Console, patience: Patience, *, keep:
         home=home,
         folders=folders,
         config=config,
-        web=f"http://127.0.0.1:{web_port}",
         sandbox=sandbox,
         bucket=bucket,
         daemon=daemon,
