@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 import string
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         logger.warning("{}", warning)
     folders = Folders(config.spool.root)
     try:
+        _wait_for_room(folders, environ)
         folders.prepare()
         with lock.hold(folders.lock):
             folders.prove()
@@ -75,6 +77,20 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
     except LogDamaged as error:
         logger.critical("{}", error)
         return EXIT_PROBLEM
+
+
+def _wait_for_room(folders: Folders, environ: Mapping[str, str]) -> None:
+    """Begin only when there is room for the log and its projection.
+
+    Waiting is the way back to work: systemd gives up a service that fails at each of a few starts.
+    """
+    told = False
+    while os.path.isdir(folders.root) and (shortage := folders.shortage(0)):
+        if not told:
+            told = True
+            notifier(environ)(f"STATUS={shortage}")
+            logger.bind(EVENT="ALERT").warning("{}; tfwatch starts when there is room", shortage)
+        time.sleep(_ROOM_SECONDS)
 
 
 def new_exec_id(now: datetime) -> str:
@@ -154,6 +170,8 @@ def _apply_when_there_is_room(
                 logger.bind(EVENT="ALERT").warning("the index can't be written: {}; deliveries wait for room", error)
             stop.wait(_ROOM_SECONDS)
         else:
+            if told:
+                logger.bind(EVENT="ALERT").warning("the index: there is room again; deliveries go on")
             return
 
 

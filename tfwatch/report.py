@@ -65,7 +65,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "parked": [_problem(view, state, when) for state in view.index.parked()[:_MOST_LISTED]],
         "last_problems": [_problem(view, state, when) for state in view.index.recent_problems(10)],
         "watch": shown.get("watch"),
-        "problems": shown.get("problems", []),
+        "problems": _problems(view, shown),
         "config_problems": [str(problem) for problem in view.settings.problems],
     }
     document["needs_a_person"] = list(_needs(view, document))
@@ -154,6 +154,17 @@ def _integration(view: View, name: Integration) -> Document:
         "what_to_do": stand.what_to_do,
         "trouble": "",
     }
+
+
+def _problems(view: View, shown: Mapping[str, Any]) -> list[str]:
+    """What the daemon says, and the room on its disk as it is now: on a full one it can't write down what it sees."""
+    shortage = view.folders.shortage(view.settings.config.spool.min_free_bytes)
+    said = [text for text in shown.get("problems", ()) if not _is_shortage(view, text)]
+    return [shortage, *said] if shortage else said
+
+
+def _is_shortage(view: View, text: str) -> bool:
+    return text.startswith(f"{view.folders.root}: ") and text.endswith("free some space")
 
 
 def _problem(view: View, state: PackageState, when: When) -> Document:

@@ -53,7 +53,7 @@ def settle(spool: Spool, stage: str, name: str = "p.zip") -> None:
     spool.start()
     spool.drop(name)
     spool.wait_for(stage, name)
-    assert 0 == spool.stop()
+    assert 0 == spool.stop(), spool.picture()
 
 
 def lay_back(spool: Spool, source: str, target: str, name: str = "p.zip") -> None:

@@ -143,7 +143,6 @@ def assert_refused(sandbox: Sandbox, spool: Spool, row: str) -> None:
     spool.drop("c.zip", seed=1)
     code, told = start_in_vain(spool)
     assert 1 == code
-    print("TOLD", told[-600:])
     assert row in told, told
     assert "tfwatch fsck" in told
     assert after == (log_of(spool).read_bytes() if log_of(spool).exists() else None)

@@ -168,6 +168,15 @@ def test_whereabouts_of_a_stranger() -> None:
     assert Whereabouts(file=C, log=O, status=Status.WAITING) == Whereabouts.of(None, file=C)
 
 
+def test_whereabouts_of_a_known_package(home: House) -> None:
+    """Where the log has it and under which tag, wherever its file lies."""
+    about = home.lay(package(), O)
+    home.accept(about)
+    state = home.index.package(about.sha256, about.name)
+
+    assert Whereabouts(file=C, log=S, status=Status.SUBMITTED) == Whereabouts.of(state, file=C)
+
+
 # --- somebody put a file in the way -----------------------------------------------------------------------------------
 
 
@@ -292,6 +301,24 @@ def test_a_requeue_of_what_is_gone_is_no_error(home: House) -> None:
 
     assert not home.desk.requeue(state, actor=Actor.OPERATOR, forced=False, why="again")
     assert ["REFUSED"] == home.events()
+
+
+def test_a_requeue_that_steps_aside_may_find_nothing_either(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken between the new name's fact and its rename: no error; the sweep sees where it went."""
+    about = home.lay(package(), O)
+    home.desk.settle(about, Event.REFUSED, waiting(about))
+    home.lay(about, O)
+    (state,) = home.index.named(about.name)
+    move = home.folders.move
+
+    def taken(source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
+        if target is R:
+            os.unlink(home.folders.path(R, name))
+        move(source, name, target, new_name)
+
+    monkeypatch.setattr(home.folders, "move", taken)
+    assert not home.desk.requeue(state, actor=Actor.OPERATOR, forced=False, why="again")
+    assert ["REFUSED", "MOVED"] == home.events()
 
 
 # --- our own arrivals -------------------------------------------------------------------------------------------------

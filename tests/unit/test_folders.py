@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,15 +49,16 @@ def everything(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def nobody(work: Callable[[], object]) -> str:
+def unprivileged(work: Callable[[], object]) -> str:
     """Do some work as a user without rights, in a process of its own; gives what it raised, as text."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            if not NOT_ROOT:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
             work()
         except BaseException as error:
             os.write(writing, f"{type(error).__name__}: {error}".encode())
@@ -69,17 +72,16 @@ def nobody(work: Callable[[], object]) -> str:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Iterator[None]:
-    """Let other users walk to the temporary folder, which pytest keeps to its own user."""
-    if NOT_ROOT:
-        pytest.skip("needs root to become another user")
-    closed = [path for path in (tmp_path, *tmp_path.parents) if not path.stat().st_mode & stat.S_IXOTH]
-    before = {path: path.stat().st_mode for path in closed}
-    for path in closed:
-        path.chmod(before[path] | stat.S_IXOTH)
-    yield
-    for path, mode in before.items():
-        path.chmod(mode)
+def public() -> Iterator[Path]:
+    """A spool's folder that every user may walk to, which pytest's own are not."""
+    home = Path(tempfile.mkdtemp(prefix="tfwatch-test-"))
+    home.chmod(0o755)
+    path = home / "spool"
+    path.mkdir()
+    yield path
+    for closed in (path, *path.rglob("*")):
+        closed.chmod(0o755)
+    shutil.rmtree(home)
 
 
 @pytest.fixture
@@ -147,12 +149,12 @@ def test_something_in_a_folders_place_is_named(root: Path) -> None:
     assert "mine" == (root / "outbox").read_text()
 
 
-@pytest.mark.root
-def test_a_root_that_can_not_be_written_is_named(root: Path, open_path: None) -> None:
+def test_a_root_that_can_not_be_written_is_named(public: Path) -> None:
     """The message names the folder that can't be made, and the command that makes it."""
-    said = nobody(Folders(str(root)).prepare)
+    public.chmod(0o555)
+    said = unprivileged(Folders(str(public)).prepare)
 
-    assert f"SpoolUnusable: {root}/.tfwatch: can't be made: Permission denied; make it: sudo install -d" in said
+    assert f"SpoolUnusable: {public}/.tfwatch: can't be made: Permission denied; make it: sudo install -d" in said
 
 
 # --- one file system --------------------------------------------------------------------------------------------------
@@ -196,17 +198,19 @@ def test_two_mounts_of_one_file_system_are_found(
     assert not list(elsewhere.iterdir())
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("where", ["outbox", "rejected"])
-def test_a_folder_that_can_not_be_written_is_named(root: Path, folders: Folders, open_path: None, where: str) -> None:
+def test_a_folder_that_can_not_be_written_is_named(public: Path, where: str) -> None:
     """Which folder, why, and the command that mends it; the probe is gone."""
-    for path in (root, *root.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    os.chown(root / where, 0, 0)
-    said = nobody(folders.prove)
+    folders = Folders(str(public))
+    folders.prepare()
+    if not NOT_ROOT:
+        for path in (public, *public.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+    (public / where).chmod(0o555)
+    said = unprivileged(folders.prove)
 
-    assert f"SpoolUnusable: {root}/{where}: can't be written: Permission denied" in said
-    assert not [name for name in everything(root) if ".probe-" in name]
+    assert f"SpoolUnusable: {public}/{where}: can't be written: Permission denied" in said
+    assert not [name for name in everything(public) if ".probe-" in name]
 
 
 @pytest.mark.root

@@ -117,12 +117,8 @@ def _problems(daemon: Running) -> list[str]:
     folders, policy = daemon.desk.folders, daemon.wiring.policy
     if daemon.desk.disk_full_since is not None:
         problems.append(f"{folders.log}: {daemon.desk.disk_full_since}; deliveries wait: free some space")
-    free = folders.free_bytes()
-    if free < policy.min_free_bytes:
-        problems.append(
-            f"{folders.root}: only {free // 2**20} MiB free, less than spool.min_free_bytes "
-            f"({policy.min_free_bytes // 2**20} MiB): free some space"
-        )
+    if shortage := folders.shortage(policy.min_free_bytes):
+        problems.append(shortage)
     if daemon.watch.deaf:
         problems.append(f"{daemon.watch.deaf}; the folders are polled instead")
     if not folders.atomic_renames:

@@ -29,6 +29,9 @@ _WHERE: Final = {
 _PRIVATE_FOLDERS: Final = (f"{PRIVATE}/requests", "logs", "rollbacks")
 CANARY: Final = ".tfwatch-canary"
 
+ROOM_TO_WORK: Final = 1 << 20
+"""Bytes of free space without which nothing is begun: the log and its projection must be able to grow."""
+
 _KINDS: Final = (
     (stat.S_ISLNK, "symbolic link"),
     (stat.S_ISDIR, "directory"),
@@ -239,6 +242,18 @@ class Folders:
         """Room left for this process on the spool's file system."""
         info = os.statvfs(self.root)
         return info.f_bavail * info.f_frsize
+
+    def shortage(self, least: int) -> str:
+        """What to tell a person when fewer than `least` bytes, or next to none, are left; empty when there is room."""
+        free = self.free_bytes()
+        if free < ROOM_TO_WORK:
+            return f"{self.root}: the disk is full ({free // 1024} KiB left): free some space"
+        if free < least:
+            return (
+                f"{self.root}: only {free // 2**20} MiB free, less than spool.min_free_bytes "
+                f"({least // 2**20} MiB): free some space"
+            )
+        return ""
 
     def open(self, stage: Stage, name: str) -> int:
         """Open a package for reading: a descriptor of a regular file, never one behind a link.

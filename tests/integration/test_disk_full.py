@@ -1,0 +1,131 @@
+"""A full disk: nothing is lost, nothing is half written, it is said, and work goes on by itself when there is room."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import STAGES, Spool, wait_until, zip_bytes
+from tests.support.host import mounted
+from tests.support.portal import digest, ordered
+from tfwatch.sandbox.faults import Fault, FaultKind
+from tfwatch.sandbox.server import Sandbox
+
+pytestmark = pytest.mark.root
+
+COUNT = 12
+NAMES = [f"{n}.zip" for n in range(COUNT)]
+CONTENTS = {name: zip_bytes(seed=n, size=20_000) for n, name in enumerate(NAMES)}
+
+
+@pytest.fixture
+def small(spool: Spool) -> Iterator[Spool]:
+    """A spool on a disk of 3 MiB of its own; its configuration and journal lie elsewhere."""
+    with mounted(spool.root, "tmpfs", "size=3m"):
+        spool.configure(spool={"min_free_bytes": 0})
+        for stage in STAGES:
+            (spool.root / stage).mkdir()
+        yield spool
+        spool.kill()
+
+
+def drop_all(spool: Spool) -> None:
+    for name, content in CONTENTS.items():
+        (spool.root / "outbox" / name).write_bytes(content)
+
+
+def fill(folder: Path) -> Path:
+    """Take the last byte of room there is."""
+    ballast = folder / "ballast"
+    fd = os.open(ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    os.write(fd, bytes(size))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+    finally:
+        os.close(fd)
+    return ballast
+
+
+def assert_all_delivered_once(sandbox: Sandbox, spool: Spool) -> None:
+    spool.wait_for("delivered", *NAMES, seconds=60)
+    assert {digest(content): 1 for content in CONTENTS.values()} == ordered(sandbox)
+    for name, content in CONTENTS.items():
+        assert content == (spool.root / "delivered" / name).read_bytes()
+    assert set() == spool.names("outbox") | spool.names("rejected") | spool.claimed()
+    assert [] == [name for name in os.listdir(spool.root / "outbox") if name.startswith(".")]
+    spool.assert_sound()
+
+
+def test_a_disk_that_fills_up_while_packages_are_sent(sandbox: Sandbox, small: Spool) -> None:
+    """Filled in the middle of the work: no package and no half row is lost, and with room again all goes on."""
+    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.5))
+    small.start()
+    drop_all(small)
+    small.wait_for_event("ATTEMPTED")
+    ballast = fill(small.root)
+    told = "deliveries wait"
+    wait_until(lambda: told in small.output.read_text(), "the journal says that there is no room")
+    assert small.process is not None
+    assert small.process.poll() is None, small.picture()
+    assert set(NAMES) == small.claimed().union(*(small.names(stage) for stage in STAGES))
+    assert set() == small.names("rejected")
+    shown = small.cli("status").stdout
+    assert "free some space" in shown.replace("\n", " "), shown
+    small.assert_sound()
+    ballast.unlink()
+    assert_all_delivered_once(sandbox, small)
+    assert "there is room again" in small.output.read_text()
+
+
+def test_a_disk_that_is_full_at_the_start(sandbox: Sandbox, small: Spool) -> None:
+    """Started on a full disk it waits, says so, and touches nothing; with room it starts by itself and delivers."""
+    drop_all(small)
+    ballast = fill(small.root)
+    small.start(ready=False)
+    wait_until(lambda: "the disk is full" in small.output.read_text(), "it says that there is no room")
+    assert small.process is not None
+    assert small.process.poll() is None, small.picture()
+    assert "the disk is full" in small.cli("status").stdout
+    assert set(NAMES) == small.names("outbox")
+    assert [] == sandbox.orders()
+    ballast.unlink()
+    assert_all_delivered_once(sandbox, small)
+    assert "Traceback" not in small.output.read_text()
+
+
+def test_stopping_on_a_full_disk(sandbox: Sandbox, small: Spool) -> None:
+    """Told to stop while it waits for room, it stops in time; the next start goes on without a second order."""
+    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.5))
+    small.start()
+    drop_all(small)
+    small.wait_for_event("ATTEMPTED")
+    ballast = fill(small.root)
+    wait_until(lambda: "deliveries wait" in small.output.read_text(), "it waits for room")
+    small.stop()
+    small.assert_sound()
+    ballast.unlink()
+    sandbox.set_faults()
+    small.start()
+    assert_all_delivered_once(sandbox, small)
+
+
+def test_little_space_is_only_told(sandbox: Sandbox, spool: Spool) -> None:
+    """Below `min_free_bytes` status says how much is left and what to do; deliveries go on."""
+    spool.configure(spool={"min_free_bytes": "900TiB"})
+    spool.start()
+    spool.drop("a.zip")
+    spool.wait_for("delivered", "a.zip")
+    (problem,) = spool.wait_for_state(lambda state: state["problems"], "status tells")
+    assert str(spool.root) in problem
+    assert "less than spool.min_free_bytes" in problem
+    assert "free some space" in problem
+    assert 1 == ordered(sandbox).total()
