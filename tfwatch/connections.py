@@ -43,8 +43,7 @@ class LiveConfiguration:
         self._environ = environ
         self._exec_id = exec_id
         self._loaded = loaded
-        self._files = loaded.files
-        self._fingerprint = _fingerprint(loaded.files)
+        self._seen = {file: _look(file) for file in loaded.files}
         self._ports = _connect(loaded.config, frozenset(), None, stop)
         self._wiring = _wire(loaded.config, self._ports)
         self.problems: tuple[str, ...] = ()
@@ -66,20 +65,19 @@ class LiveConfiguration:
 
     def changed(self) -> bool:
         """Whether a file the configuration was read from has changed since it was last read."""
-        return _fingerprint(self._files) != self._fingerprint
+        return any(_look(file) != seen for file, seen in self._seen.items())
 
     def reload(self) -> bool:
         """Read it again; false when it has problems: they are logged, and the old one stays in force."""
-        self._fingerprint = _fingerprint(self._files)
+        # Looked at before they are read: what is written meanwhile must count as changed.
+        looks = {file: _look(file) for file in self._seen}
         try:
             loaded = load(self._loaded.path, environ=self._environ)
         except ConfigError as error:
-            self._files = error.files or self._files
-            self._fingerprint = _fingerprint(self._files)
+            self._remember(looks, error.files or tuple(looks))
             self._refuse(tuple(str(problem) for problem in error.problems))
             return False
-        self._files = loaded.files
-        self._fingerprint = _fingerprint(loaded.files)
+        self._remember(looks, loaded.files)
         if fixed := needs_restart(self._loaded.config, loaded.config):
             self._refuse(fixed)
             return False
@@ -119,6 +117,9 @@ class LiveConfiguration:
             if port is not None:
                 port.close()
 
+    def _remember(self, looks: Mapping[str, object], files: tuple[str, ...]) -> None:
+        self._seen = {file: looks[file] if file in looks else _look(file) for file in files}
+
     def _refuse(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
         for problem in problems:
@@ -128,16 +129,13 @@ class LiveConfiguration:
         )
 
 
-def _fingerprint(files: tuple[str, ...]) -> tuple[object, ...]:
-    seen: list[object] = []
-    for file in files:
-        try:
-            info = os.stat(file)
-        except OSError:
-            seen.append(None)
-        else:
-            seen.append((info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns))
-    return tuple(seen)
+def _look(file: str) -> object:
+    """What changes whenever the file does; None while there is none."""
+    try:
+        info = os.stat(file)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
 def _connect(config: Config, changed: frozenset[str], before: _Ports | None, stop: threading.Event) -> _Ports:

@@ -7,147 +7,28 @@ position stored with it says up to which row it has read.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote
 
+from tfwatch.ledger.database import connect, connect_read_only, open_or_make, spelled_out
 from tfwatch.ledger.log import Position
-from tfwatch.model import (
-    Actor,
-    DeliveryRecord,
-    Destination,
-    Event,
-    Integration,
-    Profile,
-    Stage,
-    Status,
-    parse_rfc3339,
-    read_detail,
-    rfc3339,
+from tfwatch.ledger.projection import Projector
+from tfwatch.ledger.states import (
+    COLUMNS,
+    ContentState,
+    IntegrationState,
+    PackageState,
+    destination_of,
+    moment_of,
+    state_of,
 )
+from tfwatch.model import DeliveryRecord, Integration, Stage, rfc3339
 
-_SCHEMA_VERSION: Final = 3
+__all__ = ["ContentState", "Index", "IntegrationState", "PackageState"]
 
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE package (
-    name BLOB NOT NULL, sha256 TEXT NOT NULL, trace_id TEXT NOT NULL, bytes INTEGER NOT NULL,
-    stage TEXT, status TEXT, first_at TEXT NOT NULL, changed_at TEXT NOT NULL, event TEXT NOT NULL,
-    rounds INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
-    order_id TEXT NOT NULL DEFAULT '', profile TEXT, base_url TEXT,
-    accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '',
-    forced INTEGER NOT NULL DEFAULT 0, by_rollback INTEGER NOT NULL DEFAULT 0, by_hand INTEGER NOT NULL DEFAULT 0,
-    requeued_by TEXT, backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (sha256, name)
-) WITHOUT ROWID;
-CREATE INDEX package_stage ON package (stage, changed_at);
-CREATE INDEX package_name ON package (name);
-CREATE INDEX package_order ON package (order_id) WHERE order_id != '';
-CREATE INDEX package_trace ON package (trace_id);
-CREATE INDEX package_settled ON package (settled_at) WHERE settled_at IS NOT NULL;
-CREATE INDEX package_unbacked ON package (changed_at) WHERE stage = 'delivered' AND backed_up = 0;
-CREATE TABLE content (
-    sha256 TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 1,
-    unknown INTEGER NOT NULL DEFAULT 0, profile TEXT, base_url TEXT, accepted_as BLOB, accepted_at TEXT, order_id TEXT
-) WITHOUT ROWID;
-CREATE TABLE receipt (order_id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE integration (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL, since TEXT NOT NULL, reason TEXT NOT NULL, exec_id TEXT NOT NULL,
-    package BLOB NOT NULL, configured INTEGER
-) WITHOUT ROWID;
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageState:
-    """What the log says of one package now. `stage` None: in no folder (taken away or pruned).
-
-    `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `event`, `reason`:
-    the last row and its words for people; a finished move changes neither. `by_rollback`: a rollback put it into
-    rejected/. `forced`: an operator asked for a further order. `requeued_by`: who put it back into the outbox since it
-    was last attempted. Moments are UTC.
-    """
-
-    name: str
-    sha256: str
-    trace_id: str
-    bytes: int
-    stage: Stage | None
-    status: Status | None
-    first_at: datetime
-    changed_at: datetime
-    event: Event
-    rounds: int
-    failures: int
-    order_id: str
-    profile: str | None
-    base_url: str | None
-    accepted_at: datetime | None
-    settled_at: datetime | None
-    retry_at: datetime | None
-    code: int | None
-    reason: str
-    forced: bool
-    by_rollback: bool
-    by_hand: bool
-    requeued_by: Actor | None
-    backed_up: bool
-    backup_key: str | None
-    backup_failures: int
-
-    @property
-    def destination(self) -> Destination | None:
-        """The service that was given this package last, as ATTEMPTED and ACCEPTED recorded it."""
-        return _destination(self.profile, self.base_url)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentState:
-    """What the log says of one SHA-256, whatever names it came under.
-
-    `generation`: the number of the idempotency key used last, 0 before the first. `ended`: that key's outcome is
-    known, so a further delivery takes the next. `unknown`: it was sent and nobody knows what became of it.
-    `accepted_as`: the name under which it was accepted and not refused since.
-    """
-
-    generation: int = 0
-    ended: bool = True
-    unknown: bool = False
-    destination: Destination | None = None
-    accepted_as: str | None = None
-    accepted_at: datetime | None = None
-    order_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntegrationState:
-    """What the log says of an integration: `state` is `enabled`, `disabled`, `paused` or `rolled back`.
-
-    `exec_id`, `package`: the run in which that happened, and the package it happened to, if one did.
-    `configured`: whether the configuration had it on when that last changed; None before any such change.
-    """
-
-    state: str = "enabled"
-    since: datetime | None = None
-    reason: str = ""
-    exec_id: str = ""
-    package: str = ""
-    configured: bool | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether it is off whatever the configuration says."""
-        return self.state != "enabled"
-
-
-_COLUMNS: Final = tuple(field.name for field in fields(PackageState))
-_SWITCHING: Final = frozenset((Event.ROLLBACK, Event.ENABLED, Event.DISABLED))
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM package"  # noqa: S608  our own column names
-_REPLACE: Final = f"INSERT OR REPLACE INTO package ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our own column names
 
 
 class Index:
@@ -161,10 +42,11 @@ class Index:
         self._path = path
         self._lock = threading.Lock()
         if read_only:
-            self._writer = self._reader = _connect_read_only(path)
+            self._writer = self._reader = connect_read_only(path)
         else:
-            self._writer = _open(path)
-            self._reader = _connect(path) if path != ":memory:" else self._writer
+            self._writer = open_or_make(path)
+            self._reader = connect(path) if path != ":memory:" else self._writer
+        self._projector = Projector(self._writer)
 
     def in_memory(self) -> Index:
         """A copy that goes with the process, to be brought up to date without touching the file."""
@@ -199,120 +81,11 @@ class Index:
         """Add records in the log's order, then `position`, in one transaction."""
         with self._lock, self._writer:
             for record in records:
-                if record.package:
-                    self._apply_package(record)
-                if record.event in _SWITCHING:
-                    self._apply_integration(record)
+                self._projector.apply(record)
             self._writer.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (("offset", str(position.offset)), ("seq", str(position.seq)), ("chain", position.chain)),
             )
-
-    def _apply_package(self, record: DeliveryRecord) -> None:
-        facts, message = read_detail(record.detail)
-        name, at = os.fsencode(record.package), rfc3339(record.at)
-        before = os.fsencode(facts["was"]) if "was" in facts else name
-        row = self._row(record.sha256, before)
-        if before != name:
-            self._writer.execute("DELETE FROM package WHERE sha256 = ? AND name = ?", (record.sha256, before))
-        row |= {"name": name, "changed_at": at}
-        row["first_at"] = row["first_at"] or at
-        row["trace_id"] = record.trace_id or row["trace_id"]
-        row["bytes"] = record.bytes if record.bytes is not None else row["bytes"]
-        row["status"] = record.status.value if record.status else row["status"]
-        row["stage"] = record.to_stage.value if record.to_stage else None
-        row["code"] = record.code
-        if record.event is not Event.RECOVERED or record.to_stage is Stage.CLAIMED or not row["event"]:
-            # A finished move says nothing new, and a crash amid the repair must find what the first one found.
-            row |= {"event": record.event.value, "reason": message}
-        _PACKAGE_RULES.get(record.event, _nothing)(row, record, facts)
-        self._write(_REPLACE, *(row[column] for column in _COLUMNS))
-        self._apply_content(record, facts, at)
-        if record.event is Event.ACCEPTED:
-            self._write("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", record.order_id, record.sha256, name)
-
-    def _row(self, sha256: str, name: bytes) -> dict[str, Any]:
-        found = self._writer.execute(f"{_SELECT} WHERE sha256 = ? AND name = ?", (sha256, name)).fetchone()
-        if found:
-            return dict(zip(_COLUMNS, found, strict=True))
-        blank: dict[str, Any] = dict.fromkeys(_COLUMNS)
-        counters = ("bytes", "rounds", "failures", "forced", "by_rollback", "by_hand", "backed_up", "backup_failures")
-        blank.update(dict.fromkeys(counters, 0))
-        return blank | {"sha256": sha256, "trace_id": "", "order_id": "", "reason": ""}
-
-    def _apply_content(self, record: DeliveryRecord, facts: Any, at: str) -> None:
-        sha256, name = record.sha256, os.fsencode(record.package)
-        match record.event:
-            case Event.ATTEMPTED:
-                self._write(
-                    "INSERT INTO content (sha256, generation, ended, unknown, profile, base_url) VALUES (?,?,0,1,?,?) "
-                    "ON CONFLICT (sha256) DO UPDATE SET generation = excluded.generation, ended = 0, unknown = 1, "
-                    "profile = excluded.profile, base_url = excluded.base_url",
-                    sha256,
-                    int(facts.get("generation", 1)),
-                    facts.get("profile"),
-                    facts.get("base_url"),
-                )
-            case Event.ACCEPTED:
-                self._write(
-                    "UPDATE content SET ended = 1, unknown = 0, accepted_as = ?, accepted_at = ?, order_id = ? "
-                    "WHERE sha256 = ?",
-                    name,
-                    at,
-                    record.order_id,
-                    sha256,
-                )
-            case Event.REFUSED if facts.get("by") == "service":
-                self._write("UPDATE content SET ended = 1, unknown = 0, accepted_as = NULL WHERE sha256 = ?", sha256)
-            case Event.DEFERRED | Event.ROLLBACK if facts.get("sent") == "no":
-                # The key stays the same, but it is certain that nothing got through.
-                self._write("UPDATE content SET unknown = 0 WHERE sha256 = ?", sha256)
-            case Event.MOVED if record.to_stage is Stage.DELIVERED and record.from_stage is not Stage.DELIVERED:
-                self._write(
-                    "INSERT INTO content (sha256, accepted_as, accepted_at) VALUES (?,?,?) ON CONFLICT (sha256) "
-                    "DO UPDATE SET ended = 1, unknown = 0, accepted_as = excluded.accepted_as, "
-                    "accepted_at = excluded.accepted_at",
-                    sha256,
-                    name,
-                    at,
-                )
-            case Event.MOVED if "was" in facts:
-                self._write(
-                    "UPDATE content SET accepted_as = ? WHERE sha256 = ? AND accepted_as = ?",
-                    name,
-                    sha256,
-                    os.fsencode(facts["was"]),
-                )
-            case _:
-                pass
-
-    def _apply_integration(self, record: DeliveryRecord) -> None:
-        facts, message = read_detail(record.detail)
-        integration = facts.get("integration")
-        if integration is None:
-            return
-        state = {Event.ENABLED: "enabled", Event.ROLLBACK: "rolled back"}.get(record.event)
-        if record.event is Event.DISABLED:
-            state = {"configuration": "enabled", "service": "paused"}.get(facts.get("by", ""), "disabled")
-        if state is None:
-            return
-        configured = record.event is Event.ENABLED if facts.get("by") == "configuration" else None
-        self._write(
-            "INSERT INTO integration VALUES (?,?,?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
-            "since = excluded.since, reason = excluded.reason, exec_id = excluded.exec_id, package = excluded.package, "
-            "configured = coalesce(excluded.configured, configured)",
-            integration,
-            state,
-            rfc3339(record.at),
-            message,
-            record.exec_id,
-            os.fsencode(record.package or facts.get("package", "")),
-            configured,
-        )
-
-    def _write(self, sql: str, *values: object) -> None:
-        """Text that UTF-8 can't hold (a file name's bytes, half a character) is spelled out: SQLite takes no other."""
-        self._writer.execute(sql, [_text(value) if isinstance(value, str) else value for value in values])
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -337,7 +110,7 @@ class Index:
             self._states(
                 "WHERE name = ? OR trace_id = ? OR order_id = ? OR sha256 = ? "
                 "OR sha256 IN (SELECT sha256 FROM receipt WHERE order_id = ?) ORDER BY changed_at DESC",
-                name, _text(word), _text(word), _text(word), _text(word),
+                name, spelled_out(word), spelled_out(word), spelled_out(word), spelled_out(word),
             )
         )  # fmt: skip
         if not found and len(word) >= 8 and all(digit in "0123456789abcdef" for digit in word):
@@ -367,15 +140,15 @@ class Index:
             generation=generation,
             ended=bool(ended),
             unknown=bool(unknown),
-            destination=_destination(profile, base_url),
+            destination=destination_of(profile, base_url),
             accepted_as=os.fsdecode(accepted_as) if accepted_as is not None else None,
-            accepted_at=_moment(accepted_at),
+            accepted_at=moment_of(accepted_at),
             order_id=order_id or "",
         )
 
     def knows_order(self, order_id: str) -> bool:
         """Whether an order id stands in the log already."""
-        return bool(self._all("SELECT 1 FROM receipt WHERE order_id = ?", _text(order_id)))
+        return bool(self._all("SELECT 1 FROM receipt WHERE order_id = ?", spelled_out(order_id)))
 
     def integration(self, integration: Integration) -> IntegrationState:
         """What the log says of an integration."""
@@ -388,7 +161,7 @@ class Index:
         state, since, reason, exec_id, package, configured = rows[0]
         return IntegrationState(
             state=state,
-            since=_moment(since),
+            since=moment_of(since),
             reason=reason,
             exec_id=exec_id,
             package=os.fsdecode(package),
@@ -410,7 +183,7 @@ class Index:
 
     def oldest_at(self, stage: Stage) -> datetime | None:
         """Since when the longest unchanged package of a stage has been there."""
-        return _moment(self._all("SELECT min(changed_at) FROM package WHERE stage = ?", stage.value)[0][0])
+        return moment_of(self._all("SELECT min(changed_at) FROM package WHERE stage = ?", stage.value)[0][0])
 
     def unbacked_count(self) -> int:
         """How many delivered packages have no verified backup yet."""
@@ -459,167 +232,7 @@ class Index:
             return self._reader.execute(sql, values).fetchall()
 
     def _states(self, where: str, *values: object) -> Iterator[PackageState]:
-        return map(_state, self._all(f"{_SELECT} {where}", *values))
-
-
-# --- what each event does to a package's row ------------------------------------------------------------------------
-
-
-def _nothing(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    """This event changes nothing beyond the columns every row sets."""
-
-
-def _attempted(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row |= {"rounds": row["rounds"] + 1, "retry_at": None, "by_rollback": 0, "by_hand": 0, "order_id": ""}
-    row["requeued_by"] = None
-    row |= {"profile": facts.get("profile"), "base_url": facts.get("base_url"), "accepted_at": None, "settled_at": None}
-
-
-def _accepted(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row |= {"order_id": record.order_id, "accepted_at": rfc3339(record.at), "failures": 0, "forced": 0}
-    row |= {"profile": facts.get("profile"), "base_url": facts.get("base_url")}
-
-
-def _completed(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row["settled_at"] = rfc3339(record.at)
-
-
-def _refused(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row |= {"failures": 0, "retry_at": None, "forced": 0}
-
-
-def _failed(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row["retry_at"] = facts.get("retry_at")
-    row["failures"] += facts.get("failed") == "yes"
-
-
-def _rolled_back(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    # One that lay in rejected/ already was parked for a person to decide: lifting the rollback leaves it there.
-    row |= {"by_rollback": int(record.from_stage is not Stage.REJECTED), "retry_at": None}
-
-
-def _requeued(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row |= {"forced": int(facts.get("forced") == "yes"), "by_rollback": 0, "by_hand": 0, "retry_at": None}
-    row |= {"failures": 0, "settled_at": None, "requeued_by": record.actor.value}
-
-
-def _moved(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    if record.from_stage is record.to_stage:
-        return  # another name, nothing else
-    row |= {"by_rollback": 0, "retry_at": None}
-    if record.to_stage is Stage.DELIVERED:
-        settled_before = record.from_stage is Stage.SUBMITTED or row["settled_at"] is not None
-        by_hand = record.actor is Actor.OPERATOR and not settled_before
-        row |= {"settled_at": row["settled_at"] or rfc3339(record.at), "by_hand": int(by_hand or row["by_hand"])}
-    elif record.to_stage is not None:
-        row |= {"settled_at": None, "by_hand": 0}
-
-
-def _backed_up(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row |= {"backed_up": 1, "backup_key": facts.get("key"), "backup_failures": 0}
-
-
-def _backup_failed(row: dict[str, Any], record: DeliveryRecord, facts: Any) -> None:
-    row["backup_failures"] += 1
-
-
-_PACKAGE_RULES: Final = {
-    Event.ATTEMPTED: _attempted,
-    Event.ACCEPTED: _accepted,
-    Event.COMPLETED: _completed,
-    Event.REFUSED: _refused,
-    Event.DEFERRED: _failed,
-    Event.UNKNOWN: _failed,
-    Event.ROLLBACK: _rolled_back,
-    Event.REQUEUED: _requeued,
-    Event.MOVED: _moved,
-    Event.BACKED_UP: _backed_up,
-    Event.BACKUP_FAILED: _backup_failed,
-}
-
-
-# --- SQLite ---------------------------------------------------------------------------------------------------------
-
-
-def _open(path: str) -> sqlite3.Connection:
-    try:
-        connection = _connect(path)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == _SCHEMA_VERSION and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-            return connection
-        connection.close()
-        if version != 0 or (path != ":memory:" and os.path.getsize(path) > 0):
-            remove(path)
-    except sqlite3.DatabaseError:
-        remove(path)
-    connection = _connect(path)
-    connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-    return connection
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, cached_statements=64)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A torn projection would be believed; NORMAL syncs at each checkpoint and keeps it whole.
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_read_only(path: str) -> sqlite3.Connection:
-    """While somebody has it open its side files are there and are read too; without them it is whole by itself.
-
-    SQLite would make missing side files even for a reader, so it is told then that nobody writes.
-    """
-    sides = {os.path.exists(path + suffix) for suffix in ("-wal", "-shm")}
-    if len(sides) > 1:
-        raise sqlite3.OperationalError(f"{path}: one of its side files is missing")
-    how = "mode=ro&readonly_shm=1" if sides == {True} else "mode=ro&immutable=1"
-    connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, check_same_thread=False, timeout=5)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != _SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"{path}: of version {version}, not {_SCHEMA_VERSION}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def remove(path: str) -> None:
-    """Delete a projection with its side files."""
-    for suffix in ("", "-wal", "-shm"):
-        try:
-            os.unlink(path + suffix)
-        except FileNotFoundError:
-            continue
-
-
-def _state(row: Sequence[Any]) -> PackageState:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["name"] = os.fsdecode(values["name"])
-    values["stage"] = Stage(values["stage"]) if values["stage"] else None
-    values["status"] = Status(values["status"]) if values["status"] else None
-    values["event"] = Event(values["event"])
-    values["requeued_by"] = Actor(values["requeued_by"]) if values["requeued_by"] else None
-    for key in ("first_at", "changed_at", "accepted_at", "settled_at", "retry_at"):
-        values[key] = _moment(values[key])
-    for key in ("forced", "by_rollback", "by_hand", "backed_up"):
-        values[key] = bool(values[key])
-    return PackageState(**values)
-
-
-def _destination(profile: str | None, base_url: str | None) -> Destination | None:
-    if profile not in set(Profile) or base_url is None:
-        return None
-    return Destination(profile=Profile(profile), base_url=base_url)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return parse_rfc3339(text) if text else None
+        return map(state_of, self._all(f"{_SELECT} {where}", *values))
 
 
 def _file_name(word: str) -> bytes:
@@ -628,8 +241,3 @@ def _file_name(word: str) -> bytes:
         return os.fsencode(word)
     except UnicodeEncodeError:
         return b""
-
-
-def _text(word: str) -> str:
-    """A word for a TEXT column, which takes no undecodable bytes: they stand in it as `\\udcff`."""
-    return word.encode("utf-8", "backslashreplace").decode()

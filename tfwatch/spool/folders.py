@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -239,9 +240,9 @@ class Folders:
         return os.stat(self._where[stage]).st_mtime_ns
 
     def free_bytes(self) -> int:
-        """Room left for this process on the spool's file system."""
+        """Room left for this process on the spool's file system; as much as can be where it doesn't say (ramfs)."""
         info = os.statvfs(self.root)
-        return info.f_bavail * info.f_frsize
+        return info.f_bavail * info.f_frsize if info.f_blocks else sys.maxsize
 
     def shortage(self, least: int) -> str:
         """What to tell a person when fewer than `least` bytes, or next to none, are left; empty when there is room."""

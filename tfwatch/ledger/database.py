@@ -1,0 +1,101 @@
+"""The projection's SQLite file: its schema, and ways to open it that never believe a damaged one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final
+from urllib.parse import quote
+
+_SCHEMA_VERSION: Final = 3
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE package (
+    name BLOB NOT NULL, sha256 TEXT NOT NULL, trace_id TEXT NOT NULL, bytes INTEGER NOT NULL,
+    stage TEXT, status TEXT, first_at TEXT NOT NULL, changed_at TEXT NOT NULL, event TEXT NOT NULL,
+    rounds INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
+    order_id TEXT NOT NULL DEFAULT '', profile TEXT, base_url TEXT,
+    accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '',
+    forced INTEGER NOT NULL DEFAULT 0, by_rollback INTEGER NOT NULL DEFAULT 0, by_hand INTEGER NOT NULL DEFAULT 0,
+    requeued_by TEXT, backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sha256, name)
+) WITHOUT ROWID;
+CREATE INDEX package_stage ON package (stage, changed_at);
+CREATE INDEX package_name ON package (name);
+CREATE INDEX package_order ON package (order_id) WHERE order_id != '';
+CREATE INDEX package_trace ON package (trace_id);
+CREATE INDEX package_settled ON package (settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX package_unbacked ON package (changed_at) WHERE stage = 'delivered' AND backed_up = 0;
+CREATE TABLE content (
+    sha256 TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 1,
+    unknown INTEGER NOT NULL DEFAULT 0, profile TEXT, base_url TEXT, accepted_as BLOB, accepted_at TEXT, order_id TEXT
+) WITHOUT ROWID;
+CREATE TABLE receipt (order_id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE integration (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, since TEXT NOT NULL, reason TEXT NOT NULL, exec_id TEXT NOT NULL,
+    package BLOB NOT NULL, configured INTEGER
+) WITHOUT ROWID;
+"""
+
+
+def open_or_make(path: str) -> sqlite3.Connection:
+    try:
+        connection = connect(path)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == _SCHEMA_VERSION and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+            return connection
+        connection.close()
+        if version != 0 or (path != ":memory:" and os.path.getsize(path) > 0):
+            remove(path)
+    except sqlite3.DatabaseError:
+        remove(path)
+    connection = connect(path)
+    connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+    return connection
+
+
+def connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, cached_statements=64)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A torn projection would be believed; NORMAL syncs at each checkpoint and keeps it whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_read_only(path: str) -> sqlite3.Connection:
+    """While somebody has it open its side files are there and are read too; without them it is whole by itself.
+
+    SQLite would make missing side files even for a reader, so it is told then that nobody writes.
+    """
+    sides = {os.path.exists(path + suffix) for suffix in ("-wal", "-shm")}
+    if len(sides) > 1:
+        raise sqlite3.OperationalError(f"{path}: one of its side files is missing")
+    how = "mode=ro&readonly_shm=1" if sides == {True} else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, check_same_thread=False, timeout=5)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"{path}: of version {version}, not {_SCHEMA_VERSION}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def remove(path: str) -> None:
+    """Delete a projection with its side files."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            os.unlink(path + suffix)
+        except FileNotFoundError:
+            continue
+
+
+def spelled_out(word: str) -> str:
+    """A word for a TEXT column, which takes no undecodable bytes: they stand in it as `\\udcff`."""
+    return word.encode("utf-8", "backslashreplace").decode()
