@@ -44,6 +44,9 @@ class LiveConfiguration:
         self._exec_id = exec_id
         self._loaded = loaded
         self._seen = {file: _look(file) for file in loaded.files}
+        if self._changed_meanwhile():
+            # Since it was loaded the daemon may have waited for room on the disk: the first pass reads it again.
+            self._seen = dict.fromkeys(loaded.files)
         self._ports = _connect(loaded.config, frozenset(), None, stop)
         self._wiring = _wire(loaded.config, self._ports)
         self.problems: tuple[str, ...] = ()
@@ -116,6 +119,12 @@ class LiveConfiguration:
         for port in (self._ports.transcription, self._ports.storage, self._ports.sheet):
             if port is not None:
                 port.close()
+
+    def _changed_meanwhile(self) -> bool:
+        try:
+            return load(self._loaded.path, environ=self._environ).config != self._loaded.config
+        except ConfigError:
+            return True
 
     def _remember(self, looks: Mapping[str, object], files: tuple[str, ...]) -> None:
         self._seen = {file: looks[file] if file in looks else _look(file) for file in files}
