@@ -76,8 +76,8 @@ class Rig:
                 with httpx.Client(base_url=url, timeout=60) as client:
                     yield Portal(url, client)
             finally:
-                process.terminate()
-                process.wait(10)
+                process.kill()
+                process.wait()
 
     @contextmanager
     def spool(self, portal: Portal, **sections: Any) -> Iterator[Spool]:
