@@ -89,7 +89,7 @@ def _wait_for_room(folders: Folders, environ: Mapping[str, str]) -> None:
         if not told:
             told = True
             notifier(environ)(f"STATUS={shortage}")
-            logger.bind(EVENT="ALERT").warning("{}; tfwatch starts when there is room", shortage)
+            logger.bind(EVENT="ALERT").warning("{}; the daemon starts when there is room", shortage)
         time.sleep(_ROOM_SECONDS)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfwatch import __version__, terminal
+from tfwatch.cli_fsck import fsck
 from tfwatch.cli_sandbox import sandbox
 from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, when_of, zone_of
 from tfwatch.model import Integration
@@ -202,6 +203,9 @@ def show_log(
             terminal.fail(f"{view.folders.log}: there is no log yet; it begins with the first package")
         except KeyboardInterrupt:
             raise typer.Exit from None
+
+
+app.command()(fsck)
 
 
 # --- asking the daemon ------------------------------------------------------------------------------------------------

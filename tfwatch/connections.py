@@ -155,8 +155,8 @@ def _connect(config: Config, changed: frozenset[str], before: _Ports | None, sto
 
     return _Ports(
         transcription=before.transcription if before and keep("gotranscript") else _connect_gotranscript(config),
-        storage=before.storage if before and keep("s3") else _connect_s3(config),
-        sheet=before.sheet if before and keep("sheets") else _connect_sheets(config, stop),
+        storage=before.storage if before and keep("s3") else connect_s3(config),
+        sheet=before.sheet if before and keep("sheets") else connect_sheets(config, stop),
     )
 
 
@@ -185,7 +185,8 @@ def _connect_gotranscript(config: Config) -> TranscriptionPort | None:
     )
 
 
-def _connect_s3(config: Config) -> BackupStoragePort | None:
+def connect_s3(config: Config) -> BackupStoragePort | None:
+    """The storage for backups; None when it is off. Makes no request."""
     section = config.integrations.s3
     if not section.enabled:
         return None
@@ -206,7 +207,8 @@ def _connect_s3(config: Config) -> BackupStoragePort | None:
     )
 
 
-def _connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
+def connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
+    """The sheet; None when it is off. Makes no request; raises `ServiceError` for an unreadable service account."""
     section = config.integrations.sheets
     if not section.enabled or section.service_account_json is None:
         return None
@@ -224,7 +226,6 @@ def _connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
 
 def _wire(config: Config, ports: _Ports) -> Wiring:
     gotranscript, sheets = config.integrations.gotranscript, config.integrations.sheets
-    place = "\n".join((sheets.spreadsheet_id, sheets.worksheet, sheets.api_base_url or ""))
     return Wiring(
         policy=Policy(
             verify=config.intake.verify,
@@ -249,5 +250,12 @@ def _wire(config: Config, ports: _Ports) -> Wiring:
         transcription=ports.transcription,
         storage=ports.storage,
         sheet=ports.sheet,
-        sheet_name=hashlib.sha256(place.encode()).hexdigest()[:16],
+        sheet_name=sheet_name(config),
     )
+
+
+def sheet_name(config: Config) -> str:
+    """What the index calls a sheet, to remember how far it shows the log."""
+    sheets = config.integrations.sheets
+    place = "\n".join((sheets.spreadsheet_id, sheets.worksheet, sheets.api_base_url or ""))
+    return hashlib.sha256(place.encode()).hexdigest()[:16]

@@ -4,9 +4,12 @@ every implementation, fake and real."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
-from tfwatch.model import Backup, Destination, OrderId, Receipt, StatusReport, StoredObject, Submission
+from tfwatch.model import Backup, Destination, OrderId, Receipt, Sha256, StatusReport, StoredObject, Submission
+
+Kept = Literal["found", "missing", "differs"]
+"""What a look at a stored object shows: it is there and whole, it isn't there, or it is another one."""
 
 
 class TranscriptionPort(Protocol):
@@ -59,6 +62,13 @@ class BackupStoragePort(Protocol):
 
         Calling twice is once: an object there with this size and SHA-256 is kept as it is (`existed`). A multipart
         upload that does not finish is aborted. Streams. Also raises `Stopping` and `ContentChanged`.
+        """
+        ...
+
+    def verify(self, key: str, sha256: Sha256, size: int) -> Kept:
+        """Look at an object without fetching or changing it: size in bytes, and the SHA-256 as the storage tells it.
+
+        A storage that computes no SHA-256 of its own is believed the one that was stored beside the object.
         """
         ...
 

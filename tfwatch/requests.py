@@ -8,13 +8,13 @@ import re
 import secrets
 import time
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tfwatch.model import Integration
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.names import printable
 
-Command = Literal["requeue", "enable", "disable"]
+Command = Literal["requeue", "backup", "enable", "disable"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -25,7 +25,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One command: `requeue` names packages (and may force a second order), the others an integration."""
+    """One command: `requeue` (which may force a second order) and `backup` name packages, the others an integration."""
 
     command: Command
     user: str
@@ -48,7 +48,7 @@ def read(folders: Folders, name: str) -> Request:
     try:
         raw = json.loads(folders.read_request(name))
         command = raw["command"]
-        if command not in ("requeue", "enable", "disable"):
+        if command not in get_args(Command):
             raise ValueError(f"no such command: {command!r}")
         return Request(
             command=command,

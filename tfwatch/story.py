@@ -58,7 +58,7 @@ def tell(state: PackageState, rows: Sequence[DeliveryRecord], scene: Scene, when
     """Assemble a story from the rows about a package's content (others of the same content are left out)."""
     own = rows_of(state, rows)
     lines = [
-        Line(at=row.at, seq=row.seq, event=row.event, text=text, sheet_row=_sheet_row(row.seq, scene.worksheet))
+        Line(at=row.at, seq=row.seq, event=row.event, text=text, sheet_row=sheet_row(row.seq, scene.worksheet))
         for n, row in enumerate(own)
         for text in _words(row, when, is_first=n == 0)
     ]
@@ -235,7 +235,7 @@ def seconds(count: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
-def _sheet_row(seq: int, worksheet: str | None) -> str:
+def sheet_row(seq: int, worksheet: str | None) -> str:
     """Log row n has one place: row ((n-1) mod 500,000) + 2 of worksheet `log`, `log-2`, …"""
     if worksheet is None:
         return ""

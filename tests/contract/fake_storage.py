@@ -6,14 +6,16 @@ import hashlib
 from dataclasses import dataclass, field
 
 from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
-from tfwatch.model import Backup, StoredObject
+from tfwatch.model import Backup, Sha256, StoredObject
+from tfwatch.ports import Kept
 
 _CHUNK = 64 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
 class FakeStorage:
-    """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store`."""
+    """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store` and
+    `verify`."""
 
     bucket: str = "backups"
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -35,6 +37,13 @@ class FakeStorage:
             words = {"sha256": package.sha256, "trace-id": package.trace_id, "order-id": backup.order_id}
             self.metadata[backup.key] = words
         return StoredObject(bucket=self.bucket, key=backup.key, bytes=package.bytes, existed=existed)
+
+    def verify(self, key: str, sha256: Sha256, size: int) -> Kept:
+        if self.failures:
+            raise self.failures.pop(0)
+        if key not in self.objects:
+            return "missing"
+        return "found" if (len(self.objects[key]), self._sha256(key)) == (size, sha256) else "differs"
 
     def presign(self, key: str, *, expires_seconds: int) -> str:
         return f"https://storage.invalid/{self.bucket}/{key}?expires={expires_seconds}"

@@ -293,6 +293,22 @@ def test_abandoned_uploads_are_aborted_under_our_prefix_only(place: Place) -> No
     assert place.storage.abort_abandoned(older_than_seconds=-60) == 0
 
 
+@pytest.mark.parametrize("size", [20_000, PART + 1])
+def test_a_look_tells_found_missing_and_differs(place: Place, make: Callable[..., Backup], size: int) -> None:
+    """What was stored is found; another size, another content, or nothing there is told apart."""
+    backup = make(size)
+    sha256 = backup.package.sha256
+    assert "missing" == place.storage.verify(backup.key, sha256, size)
+
+    place.storage.store(backup)
+
+    assert "found" == place.storage.verify(backup.key, sha256, size)
+    assert "differs" == place.storage.verify(backup.key, sha256, size + 1)
+    assert "differs" == place.storage.verify(backup.key, Sha256("0" * 64), size)
+    place.plant(backup.key, b"x" * size, {})
+    assert "differs" == place.storage.verify(backup.key, sha256, size)
+
+
 def test_fakes_failures_are_raised_once() -> None:
     """The fake can be told to fail, one call at a time."""
     fake = FakeStorage(failures=[TransientError("no")])

@@ -20,7 +20,7 @@ SHA = "0123456789abcdef" * 4
 NAMES = st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw).map(os.fsdecode)
 REQUESTS = st.builds(
     Request,
-    command=st.sampled_from(["requeue", "enable", "disable"]),
+    command=st.sampled_from(["requeue", "backup", "enable", "disable"]),
     user=st.text(st.characters(exclude_categories=())),
     names=st.lists(NAMES, max_size=3).map(tuple),
     sha256s=st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True), max_size=3).map(tuple),

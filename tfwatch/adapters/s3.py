@@ -17,8 +17,8 @@ from tfwatch.adapters.s3_body import Body, stretches
 from tfwatch.adapters.s3_client import S3Settings, make_client
 from tfwatch.adapters.s3_errors import translated
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
-from tfwatch.model import Backup, StoredObject
-from tfwatch.ports import BackupStoragePort
+from tfwatch.model import Backup, Sha256, StoredObject
+from tfwatch.ports import BackupStoragePort, Kept
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
@@ -64,6 +64,22 @@ class _S3Storage:
             self._read_back(backup, proof)
         return StoredObject(bucket=self._bucket, key=backup.key, bytes=backup.package.bytes, existed=existed)
 
+    def verify(self, key: str, sha256: Sha256, size: int) -> Kept:
+        try:
+            head = self._call(_never, lambda: self._head_of(key))
+        except ServiceError as refused:
+            if refused.code == 404:
+                return "missing"
+            raise
+        if head["ContentLength"] != size:
+            return "differs"
+        expected, checksum = _base64(bytes.fromhex(sha256)), head.get("ChecksumSHA256")
+        if checksum == expected:
+            return "found"
+        if checksum and head.get("ChecksumType") == "FULL_OBJECT":
+            return "differs"
+        return "found" if head["Metadata"].get("sha256") == sha256 else "differs"
+
     def presign(self, key: str, *, expires_seconds: int) -> str:
         with translated(self._secrets):
             return self._client.generate_presigned_url(
@@ -105,13 +121,13 @@ class _S3Storage:
             return True
         if proof is not None and (checksum in proof.checksums if checksum else head["ETag"].strip('"') == proof.etag):
             return True
-        return self._call(backup, lambda: self._digest_there(backup)) == backup.package.sha256
+        return self._call(backup.stopping, lambda: self._digest_there(backup)) == backup.package.sha256
 
     def _head(self, backup: Backup) -> HeadObjectOutputTypeDef:
-        return self._call(
-            backup,
-            lambda: self._client.head_object(Bucket=self._bucket, Key=backup.key, ChecksumMode="ENABLED"),
-        )
+        return self._call(backup.stopping, lambda: self._head_of(backup.key))
+
+    def _head_of(self, key: str) -> HeadObjectOutputTypeDef:
+        return self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
 
     def _digest_there(self, backup: Backup) -> str:
         digest = hashlib.sha256()
@@ -131,7 +147,7 @@ class _S3Storage:
             body = _body(backup, zip_file, 0, package.bytes, hashlib.sha256())
             try:
                 self._call(
-                    backup,
+                    backup.stopping,
                     lambda: self._client.put_object(
                         Bucket=self._bucket,
                         Key=backup.key,
@@ -146,7 +162,7 @@ class _S3Storage:
                     raise ContentChanged("not the bytes that were inspected") from None
                 raise
         if body.sha256.hexdigest() != package.sha256:
-            self._call(backup, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
+            self._call(backup.stopping, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
             raise ContentChanged("not the bytes that were inspected")
         return _Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
 
@@ -155,7 +171,7 @@ class _S3Storage:
     def _put_parts(self, backup: Backup) -> _Proof:
         self._abort_leftovers(backup)
         upload = self._call(
-            backup,
+            backup.stopping,
             lambda: self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=backup.key, ChecksumAlgorithm="SHA256", Metadata=_metadata(backup)
             ),
@@ -182,7 +198,7 @@ class _S3Storage:
         if whole.hexdigest() != package.sha256:
             raise ContentChanged("not the bytes that were inspected")
         self._call(
-            backup,
+            backup.stopping,
             lambda: self._client.complete_multipart_upload(
                 Bucket=self._bucket, Key=backup.key, UploadId=upload, MultipartUpload={"Parts": parts}
             ),
@@ -196,7 +212,7 @@ class _S3Storage:
         checksum = _base64(digest)
         try:
             answer = self._call(
-                backup,
+                backup.stopping,
                 lambda: self._client.upload_part(
                     Bucket=self._bucket,
                     Key=backup.key,
@@ -259,7 +275,7 @@ class _S3Storage:
 
     # --- every request ----------------------------------------------------------------------------------------------
 
-    def _call(self, backup: Backup, request: Callable[[], _T]) -> _T:
+    def _call(self, stopping: Callable[[], bool], request: Callable[[], _T]) -> _T:
         """Make a request, a few times if need be: seconds only, the minutes are the caller's."""
 
         @backoff.on_exception(
@@ -269,16 +285,20 @@ class _S3Storage:
             factor=0.2,
             max_value=_LONGEST_PAUSE,
             jitter=backoff.full_jitter,
-            giveup=lambda error: backup.stopping() or _asks_for_minutes(error),
+            giveup=lambda error: stopping() or _asks_for_minutes(error),
             logger=None,
         )
         def tried() -> _T:
-            if backup.stopping():
+            if stopping():
                 raise Stopping("told to stop")
             with translated(self._secrets):
                 return request()
 
         return tried()
+
+
+def _never() -> bool:
+    return False
 
 
 def _asks_for_minutes(error: Exception) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from loguru import logger
 
 from tfwatch import requests
-from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.ledger.index import PackageState
-from tfwatch.model import Actor, Event, Integration, Stage
+from tfwatch.model import Actor, Event, Integration, Stage, write_detail
 from tfwatch.requests import BadRequest, Request
 from tfwatch.spool.names import printable
 
@@ -49,6 +49,10 @@ class Operate:
             pairs = zip(request.names, request.sha256s, strict=False)
             taken = [self._requeue(name, sha256, request) for name, sha256 in pairs]
             return all(taken)
+        if request.command == "backup":
+            pairs = zip(request.names, request.sha256s, strict=False)
+            taken = [self._back_up_again(name, sha256, request) for name, sha256 in pairs]
+            return all(taken)
         integration = request.integration
         if integration is None:
             return True
@@ -74,6 +78,21 @@ class Operate:
             if not mine:
                 return False
             self._requeue_held(state, request)
+        return True
+
+    def _back_up_again(self, name: str, sha256: str, request: Request) -> bool:
+        """The copy of a package is gone or another one: say so, which makes a new one due."""
+        with self._desk.in_work.holding(name) as mine:
+            if not mine:
+                return False
+            state = self._desk.index.package(sha256, name)
+            if state is not None and state.backed_up and state.stage is not None:
+                where = Whereabouts(file=state.stage, log=state.stage, status=state.status)
+                detail = write_detail(request.reason or f"a new copy was asked for by {request.user}")
+                self._desk.settle(
+                    package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, actor=Actor.OPERATOR,
+                    detail=detail,
+                )  # fmt: skip
         return True
 
     def _requeue_held(self, state: PackageState, request: Request) -> None:

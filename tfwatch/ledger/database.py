@@ -7,6 +7,9 @@ import sqlite3
 from typing import Final
 from urllib.parse import quote
 
+TABLES: Final = ("package", "content", "receipt", "integration")
+"""All that is computed from the log's rows; `meta` says how far that went."""
+
 _SCHEMA_VERSION: Final = 3
 
 _SCHEMA: Final = """

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from tfwatch.ledger.database import connect, connect_read_only, open_or_make, spelled_out
+from tfwatch.ledger.database import TABLES, connect, connect_read_only, open_or_make, spelled_out
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.projection import Projector
 from tfwatch.ledger.states import (
@@ -74,7 +74,7 @@ class Index:
     def clear(self) -> None:
         """Forget everything: it will be read again from the log's first row."""
         with self._lock, self._writer:
-            for table in ("meta", "package", "content", "receipt", "integration"):
+            for table in ("meta", *TABLES):
                 self._writer.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     def apply(self, records: Iterable[DeliveryRecord], position: Position) -> None:
@@ -206,6 +206,17 @@ class Index:
                 limit,
             )
         )
+
+    # --- comparing two of them ---------------------------------------------------------------------------------------
+
+    def table(self, name: str, columns: Sequence[str] = ("*",)) -> list[Any]:
+        """All rows of one of `TABLES`, in the order of its first columns."""
+        order = "sha256, name" if name == "package" else "1"
+        return self._all(f"SELECT {', '.join(columns)} FROM {name} ORDER BY {order}")  # noqa: S608  our own names
+
+    def is_sound(self) -> bool:
+        """Whether SQLite finds its file in order."""
+        return self._all("PRAGMA quick_check(1)") == [("ok",)]
 
     # --- the sheet's cursor: where mirroring goes on -----------------------------------------------------------------
 

@@ -194,7 +194,8 @@ def _backed_up(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, 
 
 
 def _backup_failed(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
-    row["backup_failures"] += 1
+    # Also said of a copy that was verified once and is gone: a new one is due.
+    row |= {"backup_failures": row["backup_failures"] + 1, "backed_up": 0}
 
 
 _PACKAGE_RULES: Final = {

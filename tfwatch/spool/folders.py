@@ -323,6 +323,14 @@ class Folders:
         except OSError:
             pass
 
+    def reasons(self) -> set[str]:
+        """Names of the reason files in rejected/, whether their packages are there or not."""
+        return {name for name in os.listdir(self._where[Stage.REJECTED]) if name.endswith(REASON_SUFFIX)}
+
+    def remove_reason_file(self, file: str) -> None:
+        """Remove one of `reasons()` by its own name. Raises OSError."""
+        os.unlink(self.path(Stage.REJECTED, file))
+
     def read_rollbacks(self, exec_id: str) -> str:
         """A run's rollback document; empty when there is none."""
         try:
