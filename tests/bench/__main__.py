@@ -21,6 +21,7 @@ from rich.table import Table
 
 from tests.bench import first_byte, history, idle, large, throughput
 from tests.bench.figures import Figure, shown
+from tests.bench.proc import Stolen
 from tests.bench.rig import HOMES, Rig
 
 BENCHMARKS: Mapping[str, Callable[[Rig], list[Figure]]] = {
@@ -48,12 +49,15 @@ def main(
         raise typer.BadParameter(f"no such benchmark: {', '.join(sorted(unknown))}")
     results: _Results = {}
     machine = _machine(quick=quick)
+    steal: dict[str, float] = {}
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tfwatch-bench-", dir=home) as folder:
         for name in wanted:
             with console.status(f"{name} …"):
+                stolen = Stolen()
                 results[name] = BENCHMARKS[name](Rig(home=Path(folder), quick=quick))
-    machine["load_after"] = os.getloadavg()[0]
+                steal[name] = stolen.percent()
+    machine |= {"load_after": os.getloadavg()[0], "steal_percent": steal}
     out = Console()
     out.width = max(out.width, _LEAST_WIDTH)
     out.print(_table(results, machine))
@@ -88,7 +92,8 @@ def _table(results: _Results, machine: Mapping[str, Any]) -> Table:
         table.add_column(heading)
     for name, figures in results.items():
         for number, figure in enumerate(figures):
-            table.add_row(name if number == 0 else "", *_cells(figure), end_section=number == len(figures) - 1)
+            about = f"{name}\n[dim]steal {machine['steal_percent'][name]:.0f} %[/]" if number == 0 else ""
+            table.add_row(about, *_cells(figure), end_section=number == len(figures) - 1)
     return table
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+_STEAL = 7
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -58,6 +59,24 @@ class Stopwatch:
 def _own_cpu() -> float:
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+class Stolen:
+    """How much of this machine's CPU others had from now on: a virtual machine's steal, which no load shows."""
+
+    def __init__(self) -> None:
+        self._before = _ticks()
+
+    def percent(self) -> float:
+        """Stolen ticks in a hundred, of all cores, so far."""
+        passed = [after - before for before, after in zip(self._before, _ticks(), strict=True)]
+        return 100 * passed[_STEAL] / max(1, sum(passed))
+
+
+def _ticks() -> list[int]:
+    """Ticks of all cores by what they did, without guests' time, which is in user's already."""
+    cpu = Path("/proc/stat").read_text().split("\n", 1)[0]
+    return [int(ticks) for ticks in cpu.split()[1 : _STEAL + 2]]
 
 
 def _status(folder: Path) -> Mapping[str, str]:

@@ -450,7 +450,7 @@ def compared(storage: FakeStorage, tally: Tally, *, has_zip: bool = True) -> lis
 
 
 def test_backups_are_held_against_the_log(spool: Checked, tally: Tally) -> None:
-    """Found, missing, and another object; without its ZIP no new copy is offered; storage that is down is said once, not taken for empty."""
+    """A ZIP is only offered for a new copy; storage that is down is said once, and is not taken for empty."""
     storage, key = FakeStorage(), "2025/delivered.zip"
     (lost,) = compared(storage, tally, has_zip=False)
     (missing,) = compared(storage, tally)
