@@ -14,7 +14,7 @@ COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsys
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench venv clean tools
+.PHONY: help demo test test-crash test-stress test-power fuzz lint types bench venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -24,6 +24,18 @@ demo: $(VENV)/.demo ## the main job end to end, with no account anywhere (KEEP=1
 
 test: $(VENV)/.test tools ## all tests, against real servers on loopback (ARGS="-k name"; CI=1: none may be skipped)
 	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest $(ARGS)
+
+test-crash: $(VENV)/.test tools ## killed at every system call, failing I/O, power cuts replayed; hours (SHARE=20: 1 in 20)
+	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/crash --share $(or $(SHARE),1) --kills $(or $(KILLS),2000) -s $(ARGS)
+
+test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, services that misbehave (PACKAGES=5000)
+	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/stress --packages $(or $(PACKAGES),5000) -s $(ARGS)
+
+test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at random (root; CUTS=20)
+	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/power --cuts $(or $(CUTS),20) -s $(ARGS)
+
+fuzz: $(VENV)/.test tools ## hostile ZIPs and names, for SECONDS=600 each
+	@$(BIN)/python -m pytest tests/fuzz --fuzz-seconds $(or $(SECONDS),600) -s $(ARGS)
 
 lint: $(VENV)/.test ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""What all tests share: at the end, what was skipped for want of a program, and the one command that allows it."""
+"""What all tests share: how much of the long ones is run; at the end, what was skipped, and what would allow it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from collections.abc import Generator
 import pytest
 
 from tests.support import require
+from tests.support.extent import Extent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the tests that could go on for hours do; the defaults are what CI has time for."""
+    group = parser.getgroup("extent", "how much the long tests do (make test-crash, test-stress, test-power, fuzz)")
+    group.addoption("--share", type=int, default=20, metavar="N", help="of each matrix one case in N; 1: all of it")
+    group.addoption("--kills", type=int, default=200, metavar="N", help="random kills over a stream of packages")
+    group.addoption("--hours", type=float, default=0.0, metavar="H", help="go on with random kills for so long")
+    group.addoption("--packages", type=int, default=1000, metavar="N", help="packages for services that misbehave")
+    group.addoption("--cuts", type=int, default=2, metavar="N", help="power cuts of a virtual machine")
+    group.addoption("--fuzz-seconds", type=float, default=20.0, metavar="S", help="how long each fuzz test looks")
+    group.addoption("--seed", type=int, default=None, metavar="N", help="repeat a run; without it, by the commit")
+
+
+@pytest.fixture(scope="session")
+def extent(pytestconfig: pytest.Config) -> Extent:
+    """How much the long tests do in this run, and by which seed."""
+    return Extent.of(pytestconfig)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
