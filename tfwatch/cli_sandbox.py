@@ -108,6 +108,6 @@ def _read_account(path: str) -> dict[str, str] | None:
 
 
 def _write_account(path: str, account: dict[str, str]) -> None:
-    from tfwatch.spool.folders import write_file
+    from tfwatch.spool.durable import write_file
 
     write_file(os.path.abspath(path), json.dumps(account), mode=0o600)

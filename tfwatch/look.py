@@ -22,7 +22,8 @@ from tfwatch.settings_file import load
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem
 from tfwatch.spool import lock
-from tfwatch.spool.folders import Folders, Listing
+from tfwatch.spool.folders import Folders
+from tfwatch.spool.listing import Listing
 
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tfwatch.look import View, describe_unreadable, unfinished_why
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
 from tfwatch.report import scene_of
-from tfwatch.spool.folders import NotAPackage, kind_of
+from tfwatch.spool.listing import NotAPackage, kind_of
 from tfwatch.spool.names import counts, printable
 from tfwatch.story import Story, When, tell
 

@@ -18,7 +18,9 @@ import pytest
 
 from tfwatch.model import Stage
 from tfwatch.spool import folders as module
-from tfwatch.spool.folders import Folders, NotAPackage, SpoolUnusable, write_file
+from tfwatch.spool.durable import write_file
+from tfwatch.spool.folders import Folders, SpoolUnusable
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import reason_name
 
 NOT_ROOT = os.geteuid() != 0

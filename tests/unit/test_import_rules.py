@@ -98,8 +98,8 @@ SILENT = ("words", "policy", "spool", "ledger", "settings", "requests", "lanes")
 """Rooms that don't log: they return or raise."""
 
 BUILDERS = {
-    "os.path.join": ("spool.folders", "settings_*", "demo.*"),
-    "os.rename": ("spool.folders", "spool.renames", "ledger.log", "demo.drops"),
+    "os.path.join": ("spool.folders", "spool.durable", "settings_*", "demo.*"),
+    "os.rename": ("spool.folders", "spool.durable", "spool.renames", "ledger.log", "demo.drops"),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),
     "os.symlink": (),

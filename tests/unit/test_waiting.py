@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.house import Clock
 from tfwatch.delivery.waiting import WaitingRoom
-from tfwatch.spool.folders import Entry
+from tfwatch.spool.listing import Entry
 
 
 def entry(name: str = "a.zip", **changes: int) -> Entry:

@@ -16,8 +16,8 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
-from tfwatch.spool.folders import NotAPackage
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
 _AGAIN_SECONDS = 1.0

@@ -16,8 +16,8 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.model import Stage
-from tfwatch.spool.folders import Entry, Listing, NotAPackage
 from tfwatch.spool.intake import Finish, Probe, probe
+from tfwatch.spool.listing import Entry, Listing, NotAPackage
 from tfwatch.spool.names import printable
 from tfwatch.spool.stillness import Stillness
 

@@ -14,8 +14,8 @@ from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, Status, TraceId, write_detail
-from tfwatch.spool.folders import NotAPackage
 from tfwatch.spool.intake import Unfinished, hash_file
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
 _SETTLED: Final = (Stage.SUBMITTED, Stage.REJECTED, Stage.DELIVERED)

@@ -19,7 +19,7 @@ from tfwatch.ledger.index import PackageState
 from tfwatch.model import Backup, Event, Stage, StoredObject, write_detail
 from tfwatch.ports import BackupStoragePort
 from tfwatch.retry import Backoff
-from tfwatch.spool.folders import NotAPackage
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
 BETWEEN_BACKUPS: Final = Backoff(initial=30.0, maximum=3600.0)

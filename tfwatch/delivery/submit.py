@@ -33,7 +33,7 @@ from tfwatch.errors import (
 from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, rfc3339, write_detail
 from tfwatch.ports import TranscriptionPort
 from tfwatch.retry import Backoff
-from tfwatch.spool.folders import NotAPackage
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
 BETWEEN_ROUNDS: Final = Backoff(initial=15.0, maximum=60.0)

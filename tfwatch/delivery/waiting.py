@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tfwatch.spool.folders import Entry
+from tfwatch.spool.listing import Entry
 
 _File = tuple[int, int, int, int]
 

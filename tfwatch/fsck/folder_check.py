@@ -11,8 +11,9 @@ from typing import Final
 from tfwatch.fsck.difference import Difference, FinishMove, Progress, RemoveReason, WriteReason
 from tfwatch.fsck.tally import Entry, Tally
 from tfwatch.model import Event, Sha256, Stage, read_detail
-from tfwatch.spool.folders import Folders, NotAPackage
+from tfwatch.spool.folders import Folders
 from tfwatch.spool.intake import hash_file
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable, reason_name
 
 _SETTLED: Final = (Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED)

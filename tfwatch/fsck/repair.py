@@ -21,7 +21,8 @@ from tfwatch.ledger import database
 from tfwatch.look import Unavailable, View
 from tfwatch.requests import Request
 from tfwatch.spool import lock
-from tfwatch.spool.folders import Folders, NotAPackage
+from tfwatch.spool.folders import Folders
+from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
 _STOP_FIRST: Final = (

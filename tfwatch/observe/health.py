@@ -12,7 +12,8 @@ from loguru import logger
 
 from tfwatch.observe import state
 from tfwatch.observe.state import Running
-from tfwatch.spool.folders import Folders, write_file
+from tfwatch.spool.durable import write_file
+from tfwatch.spool.folders import Folders
 
 _BUSY_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 30.0

@@ -12,10 +12,11 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from tfwatch.model import Stage
+from tfwatch.spool.durable import sync_folder, write_file
+from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, reason_name
 from tfwatch.spool.renames import rename_noreplace
 
@@ -33,15 +34,6 @@ CANARY: Final = ".tfwatch-canary"
 ROOM_TO_WORK: Final = 1 << 20
 """Bytes of free space without which nothing is begun: the log and its projection must be able to grow."""
 
-_KINDS: Final = (
-    (stat.S_ISLNK, "symbolic link"),
-    (stat.S_ISDIR, "directory"),
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISBLK, "block device"),
-    (stat.S_ISCHR, "character device"),
-)
-
 
 class SpoolUnusable(Exception):
     """The spool can't be worked in: what is wrong with which path, and the command that mends it."""
@@ -51,31 +43,6 @@ class SpoolUnusable(Exception):
         self.path = path
         self.problem = problem
         self.hint = hint
-
-
-class NotAPackage(Exception):
-    """Something named `*.zip` that is not a regular file: it is never opened and never followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One regular file that counts as a package, as the folder showed it. Times in ns, size in bytes."""
-
-    name: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A folder as it is now: its packages, the oddities named `*.zip` (name, kind), how many others lie there."""
-
-    entries: tuple[Entry, ...]
-    oddities: tuple[tuple[str, str], ...]
-    ignored: int
 
 
 class Folders:
@@ -196,7 +163,7 @@ class Folders:
                 except FileNotFoundError:
                     continue
                 if stat.S_ISREG(info.st_mode):
-                    entries.append(_entry(item.name, info))
+                    entries.append(entry_of(item.name, info))
                 else:
                     oddities.append((item.name, kind_of(info.st_mode)))
         return Listing(tuple(entries), tuple(oddities), ignored)
@@ -212,7 +179,7 @@ class Folders:
             info = os.lstat(self.path(stage, name))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return _entry(name, info) if stat.S_ISREG(info.st_mode) else None
+        return entry_of(name, info) if stat.S_ISREG(info.st_mode) else None
 
     def is_taken(self, stage: Stage, name: str) -> bool:
         """Whether anything of that name lies at a stage."""
@@ -382,49 +349,6 @@ class Folders:
             pass
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         os.unlink(path)
-
-
-def write_file(path: str, text: str, *, mode: int, durable: bool = True, as_folder: bool = False) -> None:
-    """Replace a small file at once: other readers see the old text or the new, never half.
-
-    `as_folder`: it belongs to whom its folder belongs, where this process may say so (root may).
-    """
-    folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
-    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
-            if as_folder and os.geteuid() == 0:
-                owner = os.stat(folder)
-                os.fchown(fd, owner.st_uid, owner.st_gid)
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    if durable:
-        sync_folder(folder)
-
-
-def sync_folder(path: str) -> None:
-    """fsync a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def kind_of(mode: int) -> str:
-    """What a file of this `st_mode` is, in a word or two."""
-    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "regular file")
-
-
-def _entry(name: str, info: os.stat_result) -> Entry:
-    return Entry(name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 def _install(path: str) -> str:
