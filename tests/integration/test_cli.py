@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -354,20 +355,21 @@ def test_disable_and_enable_show_where_it_stands(place: Spool) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the spool belongs to somebody else")
-def test_root_leaves_requests_the_daemons_user_can_read(delivered: Spool, tmp_path: Path) -> None:
+def test_root_leaves_requests_the_daemons_user_can_read(delivered: Spool) -> None:
     """Asked with sudo, a request belongs to the spool's owner, and looking leaves nothing of root's behind."""
-    root = tmp_path / "spool"
-    shutil.copytree(delivered.root, root)
-    for path in (root, *root.rglob("*")):
-        os.chown(path, 12_345, 12_345)
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    config = tmp_path / "config.yaml"
-    config.write_text(delivered.config.read_text().replace(str(delivered.root), str(root)))
-    assert 0 == tfwatch("status", "-c", str(config)).returncode
-    assert 0 == tfwatch("disable", "gotranscript", "-c", str(config)).returncode
-    assert 1 == len(os.listdir(root / ".tfwatch" / "requests"))
-    assert {12_345} == {path.lstat().st_uid for path in root.rglob("*")}
+    # Not below pytest's folder, which every run of pytest on this machine shuts again for others.
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        root = Path(home) / "spool"
+        shutil.copytree(delivered.root, root)
+        for path in (root, *root.rglob("*")):
+            os.chown(path, 12_345, 12_345)
+        config = Path(home) / "config.yaml"
+        config.write_text(delivered.config.read_text().replace(str(delivered.root), str(root)))
+        assert 0 == tfwatch("status", "-c", str(config)).returncode
+        assert 0 == tfwatch("disable", "gotranscript", "-c", str(config)).returncode
+        assert 1 == len(os.listdir(root / ".tfwatch" / "requests"))
+        assert {12_345} == {path.lstat().st_uid for path in root.rglob("*")}
 
 
 # --- log ------------------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def running_in(folder: Path) -> list[psutil.Process]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Short: it holds the names of Unix sockets, which have 107 bytes at most."""
-    made = tmp_path / "t"
+    """Long: a Unix socket's whole path would not fit below it (107 bytes)."""
+    made = tmp_path / ("t" * 100)
     made.mkdir()
     return made
 

@@ -68,7 +68,7 @@ def seaweedfs(folder: str) -> Iterator[tuple[Bucket, subprocess.Popen[bytes]]]:
         secret_key=secrets.token_urlsafe(24),
     )
     command = _weed_command(folder, _identity(folder, bucket), (*others, s3_port))
-    with process(command, os.path.join(folder, "weed.log")) as weed:
+    with process(command, os.path.join(folder, "weed.log"), cwd=folder) as weed:
         yield bucket, weed
 
 
@@ -100,8 +100,9 @@ def _weed_command(folder: str, identity: str, ports: Sequence[int]) -> list[str]
         "-master.volumeSizeLimitMB=64",
         "-volume.max=0",
         f"-s3.config={identity}",
-        f"-filer.localSocket={folder}/filer.sock",
-        f"-s3.localSocket={folder}/s3.sock",
+        # Named from its own folder: the path of a Unix socket has 107 bytes at most, and TMPDIR may be long.
+        "-filer.localSocket=filer.sock",
+        "-s3.localSocket=s3.sock",
     ]
 
 
@@ -135,7 +136,7 @@ def wait_for_bucket(bucket: Bucket, weed: subprocess.Popen[bytes], patience: Pat
 
 @contextmanager
 def process(
-    command: Sequence[str], output: str, environ: Mapping[str, str] | None = None
+    command: Sequence[str], output: str, environ: Mapping[str, str] | None = None, *, cwd: str | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes into a file, and which is gone at the end: SIGTERM, and SIGKILL after 5 s.
 
@@ -143,7 +144,7 @@ def process(
     """
     with open(output, "ab") as log:
         running = subprocess.Popen(  # noqa: S603  a command of ours
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, cwd=cwd, start_new_session=True
         )
     try:
         yield running
