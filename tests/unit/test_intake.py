@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tfwatch.errors import Stopping
 from tfwatch.spool import intake
+from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.intake import (
     Finish,
     Inspection,
@@ -31,7 +32,6 @@ from tfwatch.spool.intake import (
     hash_file,
     ignore_lease_signals,
     inspect,
-    lease_counts,
     probe,
 )
 from tfwatch.spool.zipformat import check_structure
@@ -94,7 +94,7 @@ def leased(dropped: Callable[[bytes], int], tmp_path: Path) -> Iterator[Callable
     """The same, where leases count; SIGIO is ignored as the daemon does."""
     before = signal.getsignal(signal.SIGIO)
     ignore_lease_signals()
-    if not lease_counts(dropped(b"")):
+    if not sees_every_writer(dropped(b"")):
         pytest.skip(f"leases don't count on the file system of {tmp_path}")
     yield dropped
     signal.signal(signal.SIGIO, before)
@@ -184,7 +184,7 @@ def test_where_leases_do_not_count_stillness_decides(
     dropped: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Elsewhere the file must have been still for settle_seconds, and whole."""
-    monkeypatch.setattr(intake, "lease_counts", lambda fd: False)
+    monkeypatch.setattr(intake, "sees_every_writer", lambda fd: False)
 
     moving = Probe(state=Finish.BEING_WRITTEN, why="has not yet been still for 5 s", proven_by="settling")
     assert moving == ask(dropped(zip_of(SMALL)), still=4.9)
@@ -196,7 +196,7 @@ def test_leases_do_not_count_on_other_file_systems() -> None:
     """Only the file systems that were tried are trusted; procfs stands for all others."""
     fd = os.open("/proc/self/status", os.O_RDONLY)
     try:
-        assert not lease_counts(fd)
+        assert not sees_every_writer(fd)
         assert "settling" == ask(fd).proven_by
     finally:
         os.close(fd)

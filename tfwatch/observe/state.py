@@ -86,6 +86,7 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
             "why": daemon.watch.deaf,
             "latency_seconds": daemon.watch.latency_seconds,
         },
+        "watch_latency_seconds": daemon.watch.latency_seconds,
         "delivered_today": delivered_today,
         "problems": problems,
     }

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 
 from tfwatch.model import Stage
 from tfwatch.spool.durable import sync_folder, write_file
+from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, reason_name
 from tfwatch.spool.renames import rename_noreplace
@@ -201,6 +202,14 @@ class Folders:
         except OSError:
             return None
         return info.st_dev, info.st_ino
+
+    def sees_every_writer(self, stage: Stage) -> bool:
+        """Whether nobody but this machine writes there, so that every arrival raises an event. Raises OSError."""
+        fd = os.open(self._where[stage], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return sees_every_writer(fd)
+        finally:
+            os.close(fd)
 
     def changed_ns(self, stage: Stage) -> int:
         """When a name last came or went there, ns."""

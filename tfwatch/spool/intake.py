@@ -7,7 +7,6 @@ Both take a descriptor opened `O_RDONLY | O_NOFOLLOW | O_NONBLOCK` by the module
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -18,11 +17,11 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from typing import Final, Literal
 
 from tfwatch.errors import Stopping
 from tfwatch.model import Sha256, TraceId
+from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.zipformat import Directory, Entry, Unfinished, Unsound, check_structure, walk
 from tfwatch.spool.zipmembers import lay_out, unpack
 
@@ -36,20 +35,9 @@ __all__ = [
     "hash_file",
     "ignore_lease_signals",
     "inspect",
-    "lease_counts",
     "probe",
 ]
 
-# statfs(2), "filesystem type constants". Shared mounts grant a lease while another client writes.
-_LEASES_COUNT_ON: Final = frozenset(
-    {
-        0xEF53,  # ext2, ext3, ext4
-        0x58465342,  # xfs
-        0x9123683E,  # btrfs
-        0x01021994,  # tmpfs
-        0x794C7630,  # overlay
-    }
-)
 _NO_LEASE_HERE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 )
@@ -86,7 +74,7 @@ def probe(fd: int, *, still_seconds: float, settle_seconds: float) -> Probe:
     don't count or aren't granted to us, the file must have been still for `settle_seconds`; `still_seconds` is how
     long it has been so (`Stillness`). Raises OSError when the disk can't be read.
     """
-    taken = _take_lease(fd) if lease_counts(fd) else None
+    taken = _take_lease(fd) if sees_every_writer(fd) else None
     if taken is None:
         return _probe_still(fd, still_seconds, settle_seconds)
     if not taken:
@@ -129,26 +117,6 @@ def _probe_structure(fd: int, proven_by: Literal["lease", "settling"]) -> Probe:
     except Unfinished as unfinished:
         return Probe(state=Finish.UNFINISHED, why=unfinished.why, proven_by=proven_by)
     return Probe(state=Finish.FINISHED, proven_by=proven_by)
-
-
-def lease_counts(fd: int) -> bool:
-    """Whether a lease on this file's file system sees every writer there can be.
-
-    Asked anew each time (about 1 µs): device numbers of tmpfs, overlay and network mounts are used again.
-    """
-    kind = ctypes.c_ulong()
-    # f_type is the first word of struct statfs, which is 120 bytes long on 64-bit Linux.
-    answer = (ctypes.c_char * 512)()
-    if _libc().fstatfs(fd, answer) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    ctypes.memmove(ctypes.byref(kind), answer, ctypes.sizeof(kind))
-    return kind.value in _LEASES_COUNT_ON
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def ignore_lease_signals() -> None:

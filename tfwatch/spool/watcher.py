@@ -6,13 +6,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from watchdog.events import DirModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
-from watchdog.observers.inotify_c import InotifyConstants, InotifyFD, Mask
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask
 
 from tfwatch.spool.folders import CANARY
+
+CANARY_PLACE: Final = "outbox"
+"""The place whose events the canary proves."""
 
 
 class Bell:
@@ -53,9 +57,22 @@ class _Emitter(InotifyEmitter):
         )
 
 
+class _Inotify(InotifyFD):
+    """Tells when the kernel's queue was full: the events after that were thrown away."""
+
+    def __init__(self, overflowed: Callable[[], None]) -> None:
+        super().__init__()
+        self._overflowed = overflowed
+
+    def handle_event(self, event: InotifyEvent) -> None:
+        super().handle_event(event)
+        if event.is_queue_overflow:
+            self._overflowed()
+
+
 class _Observer(BaseObserver):
-    def __init__(self) -> None:
-        self._inotify_fd = InotifyFD()
+    def __init__(self, overflowed: Callable[[], None]) -> None:
+        self._inotify_fd = _Inotify(overflowed)
         self._inotify_fd.start()
         super().__init__(_Emitter, timeout=1, inotify_fd=self._inotify_fd)
 
@@ -79,7 +96,8 @@ class Watcher:
     """Watches some folders with inotify and rings the bell; notices when a folder was replaced.
 
     `folders` maps a place's word (what the bell is rung with) to its path. `ours` is asked about every arrival:
-    True for a file the daemon itself just moved there, which is no news.
+    True for a file the daemon itself just moved there, which is no news. `overflows` counts how often the kernel's
+    queue was full.
     """
 
     def __init__(self, bell: Bell, folders: Mapping[str, str], *, ours: Callable[[str, str], bool]) -> None:
@@ -91,11 +109,13 @@ class Watcher:
         self._deleted: set[str] = set()
         self._canary_heard = threading.Event()
         self._canary_at = 0.0
+        self._arrival_at = float("-inf")
+        self.overflows = 0
         self.latency_seconds: float | None = None
 
     def start(self) -> None:
         """Begin watching; raises OSError when inotify has no room (`fs.inotify.max_user_watches`)."""
-        self._observer = _Observer()
+        self._observer = _Observer(self._on_overflow)
         self._observer.start()
         for place in self._folders:
             self._watch(place)
@@ -113,20 +133,30 @@ class Watcher:
         """Whether events are being listened for."""
         return self._observer is not None
 
-    def refresh(self) -> tuple[str, ...]:
-        """Watch again every folder that was replaced; returns their places. Raises OSError as `start` does."""
+    def refresh(self, *, anew: bool = False) -> tuple[str, ...]:
+        """Watch again every folder that was replaced; returns their places. Raises OSError as `start` does.
+
+        `anew`: and all others, because no events come: what was unmounted and mounted again may look the same.
+        """
         replaced = []
         for place, path in self._folders.items():
             watched = self._watches.get(place)
             # A folder made right after the old one was deleted may well get its inode.
-            if watched is None or watched[1] != _identity(path) or place in self._deleted:
-                self._deleted.discard(place)
-                if watched is not None and self._observer is not None:
-                    self._observer.unschedule(watched[0])
-                    del self._watches[place]
-                if self._watch(place):
-                    replaced.append(place)
+            is_same = watched is not None and watched[1] == _identity(path) and place not in self._deleted
+            if is_same and not anew:
+                continue
+            self._deleted.discard(place)
+            if watched is not None and self._observer is not None:
+                self._observer.unschedule(watched[0])
+                del self._watches[place]
+            if self._watch(place) and not is_same:
+                replaced.append(place)
         return tuple(replaced)
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long no event has come from the canary's folder; a long queue may be in front of the canary."""
+        return time.monotonic() - self._arrival_at
 
     def canary_sent(self) -> None:
         """The canary file is about to be written."""
@@ -149,6 +179,8 @@ class Watcher:
 
     def _on_arrival(self, place: str, path: str) -> None:
         name = os.path.basename(path)
+        if place == CANARY_PLACE:
+            self._arrival_at = time.monotonic()
         if path == self._folders[place]:
             self._deleted.add(place)
             self._bell.ring(place)
@@ -158,6 +190,12 @@ class Watcher:
                 self._canary_heard.set()
         elif not self._ours(place, name):
             self._bell.ring(place)
+
+    def _on_overflow(self) -> None:
+        """What was lost may lie in any folder; the canary may be lost, too, but events do arrive."""
+        self.overflows += 1
+        self._canary_heard.set()
+        self._bell.ring(*self._folders)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
