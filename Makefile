@@ -22,20 +22,23 @@ help: ## list the targets
 demo: $(VENV)/.demo ## the main job end to end, with no account anywhere (KEEP=1 leaves it running)
 	@$(BIN)/tfwatch demo $(if $(KEEP),--keep)
 
-test: $(VENV)/.test tools ## all tests, against real servers on loopback (ARGS="-k name"; CI=1: none may be skipped)
-	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest $(ARGS)
+# In CI (CI=1) no test may be skipped for a missing program.
+PYTEST = TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest
 
-test-crash: $(VENV)/.test tools ## killed at every system call, failing I/O, power cuts replayed; hours (SHARE=20: 1 in 20)
-	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/crash --share $(or $(SHARE),1) --kills $(or $(KILLS),2000) -s $(ARGS)
+test: $(VENV)/.test tools ## all tests but the long ones, against real servers on loopback (ARGS="-k name"; CI=1: none may be skipped)
+	@$(PYTEST) -n $(or $(JOBS),4) --dist worksteal $(ARGS)
 
-test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, services that misbehave (PACKAGES=5000)
-	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/stress --packages $(or $(PACKAGES),5000) -s $(ARGS)
+test-crash: $(VENV)/.test tools ## killed at every system call, failing I/O, power cuts replayed; long (SHARE=20: 1 case in 20; KILLS=2000)
+	@$(PYTEST) -s tests/crash --share $(or $(SHARE),1) --kills $(or $(KILLS),2000) --hours $(or $(HOURS),0) $(ARGS)
+
+test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, services that misbehave (SHARE=20; PACKAGES=5000)
+	@$(PYTEST) -s tests/stress --share $(or $(SHARE),1) --packages $(or $(PACKAGES),5000) $(ARGS)
 
 test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at random (root; CUTS=20)
-	@TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest tests/power --cuts $(or $(CUTS),20) -s $(ARGS)
+	@$(PYTEST) -s tests/power --cuts $(or $(CUTS),20) $(ARGS)
 
-fuzz: $(VENV)/.test tools ## hostile ZIPs and names, for SECONDS=600 each
-	@$(BIN)/python -m pytest tests/fuzz --fuzz-seconds $(or $(SECONDS),600) -s $(ARGS)
+fuzz: $(VENV)/.test tools ## hostile ZIPs, looked for by chance (FUZZ_SECONDS=600 for each test)
+	@$(PYTEST) -s tests/fuzz --fuzz-seconds $(or $(FUZZ_SECONDS),600) $(ARGS)
 
 lint: $(VENV)/.test ## ruff: style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
