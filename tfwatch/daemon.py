@@ -223,7 +223,7 @@ class Daemon:
             waits.append(max(look, self._scan_pause()))
         if self._scan_wanted:
             waits.append(self._scan_pause())
-        if stand.open and (due := self.workshop.limbo_due()) is not None:
+        if stand.open and self.workshop.room > 0 and (due := self.workshop.limbo_due()) is not None:
             waits.append(due)
         if not stand.open and (opens := self._gate.waits):
             waits.append(opens)

@@ -8,18 +8,8 @@ class ServiceFailure(Exception):
 
     `message`: the service's own words, or ours, without secrets. `code`: its HTTP status, if it answered.
     `tries`: HTTP requests made in this attempt. `hint`: what a person can do next; empty when waiting is enough.
+    `retry_after`: seconds the service asked us to wait, if it did.
     """
-
-    def __init__(self, message: str, *, code: int | None = None, tries: int = 1, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.tries = tries
-        self.hint = hint
-
-
-class TransientError(ServiceFailure):
-    """Try later: not delivered, and nobody is to blame for long. `retry_after`: seconds the service asked for."""
 
     def __init__(
         self,
@@ -30,8 +20,16 @@ class TransientError(ServiceFailure):
         hint: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, code=code, tries=tries, hint=hint)
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.tries = tries
+        self.hint = hint
         self.retry_after = retry_after
+
+
+class TransientError(ServiceFailure):
+    """Try later: not delivered, and nobody is to blame for long."""
 
 
 class PermanentError(ServiceFailure):

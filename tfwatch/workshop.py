@@ -6,6 +6,7 @@ The loop decides and hands over; nothing here decides what is claimed. No lock i
 from __future__ import annotations
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.lanes import Lanes
 from tfwatch.model import Integration, Package, Stage
+from tfwatch.retry import moments
 from tfwatch.spool.watcher import Bell
 
 _TRACKING_LANES: Final = 2
@@ -83,6 +85,7 @@ class Workshop:
         self._claims: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._in_flight = 0
         self._lock = threading.Lock()
+        self._rng = random.Random()  # noqa: S311  spreads calls, protects nothing
         self._limbo: dict[str, float] = {}
         self._polls: DueQueue[_Key] = DueQueue()
         self._backups: DueQueue[_Key] = DueQueue()
@@ -129,8 +132,8 @@ class Workshop:
     def start(self) -> None:
         """Take up what the log says is unfinished, and begin."""
         index, now = self._desk.index, self._desk.now()
-        for state in index.at_stage(Stage.SUBMITTED):
-            self._polls.put((state.sha256, state.name), 0.0)
+        for state, moment in zip(index.at_stage(Stage.SUBMITTED), moments(self._rng), strict=False):
+            self._polls.put((state.sha256, state.name), moment)
         for state in index.at_stage(Stage.OUTBOX):
             if state.retry_at is not None and state.retry_at > now:
                 seconds = (state.retry_at - now).total_seconds()
@@ -150,9 +153,9 @@ class Workshop:
         with self._lock:
             self._limbo = dict.fromkeys(self._limbo, 0.0)
         if self._configuration.wiring.storage is not None:
-            for state in self._desk.index.unbacked():
-                self._backups.put((state.sha256, state.name), 0.0)
-            self._backups.hurry()
+            for state, moment in zip(self._desk.index.unbacked(), moments(self._rng), strict=False):
+                self._backups.put((state.sha256, state.name), moment)
+            self._backups.hurry(moments(self._rng))
             self._backups.put(_CLEAN_UP, 0.0)
         self._sheet_bell.set()
 
@@ -195,8 +198,12 @@ class Workshop:
 
     @property
     def room(self) -> int:
-        """How many more claims may be made: one for each lane, and one for each to go on with."""
-        return 2 * self._configuration.workers - self._in_flight
+        """How many more claims may be made: one for each lane, and one for each to go on with.
+
+        While the service comes back after an outage, as many as may be under way by then.
+        """
+        allowed = self._switches[Integration.GOTRANSCRIPT].allowed(self._configuration.workers)
+        return (2 * self._configuration.workers if allowed is None else allowed) - self._in_flight
 
     def dispatch(self, claim: Claim) -> None:
         """Hand a claim to the submission lanes; its name is held until they are done with it."""
@@ -244,6 +251,8 @@ class Workshop:
             self._polls.put(key, wiring.policy.poll_seconds)
             return
         again = self.track.ask(*key, wiring)
+        if self.track.is_back():
+            self._polls.spread(moments(self._rng))
         if again is not None:
             self._polls.put(key, again)
         else:
@@ -261,7 +270,7 @@ class Workshop:
         if again is not None:
             self._backups.put(key, again)
         elif was_in_trouble and not self.store.trouble:
-            self._backups.hurry()
+            self._backups.hurry(moments(self._rng))
 
     def _on_accepted(self, package: Package) -> None:
         self._polls.put((package.sha256, package.name), self._configuration.wiring.policy.poll_seconds)

@@ -81,23 +81,25 @@ def in_forty_seconds() -> str:
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "most"), [(lambda: "20", 20, 20), (in_forty_seconds, 5, 40), (lambda: "0", 1, 1)]
+    ("asked", "least", "most"), [(lambda: "20", 21, 21), (in_forty_seconds, 5, 41), (lambda: "0", 1, 1)]
 )
 def test_retry_after_is_obeyed(
     client: Make, sleeper: Sleeper, asked: Callable[[], str], least: float, most: float
 ) -> None:
-    """A pause the service asks for is made, in seconds or until a date, and never shorter than our own."""
+    """A pause the service asks for is made, in seconds or until a date, and ours after it: no two lanes together."""
     retry_after = asked()
     with ScriptedServer(Step(send=reply(429, Retry_After=retry_after)), ACCEPTED) as server:
-        client(server.url, initial_seconds=1).submit_package(submission_of())
+        client(server.url, initial_seconds=1, max_seconds=60).submit_package(submission_of())
     assert least <= sleeper.total <= most
 
 
-@pytest.mark.parametrize(("max_seconds", "asked", "patient"), [(15, "61", False), (15, "60", True), (120, "61", True)])
+@pytest.mark.parametrize(
+    ("max_seconds", "asked", "patient"), [(15, "61", False), (60, "61", False), (15, "15", True), (120, "61", True)]
+)
 def test_long_pauses_end_the_attempt(
     client: Make, sleeper: Sleeper, max_seconds: float, asked: str, patient: bool
 ) -> None:
-    """A pause longer than a minute (or our own longest) is left to the caller, who is told of it."""
+    """A pause longer than our own longest concerns everybody: it is left to the caller, who is told of it."""
     with ScriptedServer(Step(send=reply(503, Retry_After=asked)), ACCEPTED) as server:
         port = client(server.url, max_seconds=max_seconds)
         if patient:
@@ -121,6 +123,16 @@ def test_stop_after_silence_is_unknown(client: Make, sleeper: Sleeper) -> None:
     with ScriptedServer(LOST) as server, pytest.raises(OutcomeUnknown):
         client(server.url, initial_seconds=15).submit_package(submission_of(stopping=lambda: sleeper.total > 1))
     assert 1 == len(server.seen)
+
+
+def test_a_doubt_does_not_hide_the_pause_asked_for(client: Make, sleeper: Sleeper) -> None:
+    """In doubt or not: the caller is told how long the service asks everybody to wait."""
+    with (
+        ScriptedServer(LOST, Step(send=reply(429, Retry_After="61"))) as server,
+        pytest.raises(OutcomeUnknown) as raised,
+    ):
+        client(server.url).submit_package(submission_of())
+    assert (61.0, 429, 2) == (raised.value.retry_after, raised.value.code, raised.value.tries)
 
 
 # --- doubt ------------------------------------------------------------------------------------------------------------

@@ -137,6 +137,23 @@ def test_a_lone_packages_rounds_count(sandbox: Sandbox, spool: Spool) -> None:
     assert 1 == len(sandbox.orders())
 
 
+def test_one_storm_is_one_failure(sandbox: Sandbox, spool: Spool) -> None:
+    """Ten lanes told together to come back later are one failure, not ten: nothing is given up."""
+    spool.configure(integrations={"gotranscript": {"workers": 10}})
+    sandbox.set_settings(portal={"work_seconds": 0.2})
+    sandbox.set_faults(
+        Fault(kind=FaultKind.LATENCY, seconds=0.5), Fault(kind=FaultKind.STATUS, status=429, retry_after=2, times=10)
+    )
+    names = [f"n{seed}.zip" for seed in range(20)]
+    for seed, name in enumerate(names):
+        spool.drop(name, seed=seed)
+    spool.start()
+    spool.wait_for("delivered", *names)
+    assert "ROLLBACK" not in spool.events()
+    assert 10 == spool.events().count("DEFERRED")
+    assert 20 == len(sandbox.orders())
+
+
 def test_refusals_do_not_count(sandbox: Sandbox, spool: Spool) -> None:
     """Packages refused for their own sake prove that the service works: they start the count anew."""
     spool.start()

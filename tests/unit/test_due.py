@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count, repeat
 
 import pytest
 from hypothesis import given
@@ -132,7 +133,7 @@ def test_hurry_makes_everything_due(queue: DueQueue[str], takers: list[Takers]) 
     """What was waited for has come back: all come out, in the order they were put."""
     for name in ("a", "b", "c"):
         queue.put(name, 3600)
-    queue.hurry()
+    queue.hurry(repeat(0.0))
     assert "a" == queue.take()
     takers.append(Takers(queue, 2))
     takers[0].wait_for(2)
@@ -146,10 +147,38 @@ def test_hurry_wakes_those_who_wait(takers: list[Takers]) -> None:
     queue.put("a", 3600)
     queue.put("b", 3600)
     takers.append(Takers(queue, 4))
-    queue.hurry()
+    queue.hurry(repeat(0.0))
     takers[0].wait_for(2)
 
     assert {"a", "b"} == set(takers[0].taken)
+
+
+def test_hurry_brings_forward_and_never_puts_off(queue: DueQueue[str], clock: Clock) -> None:
+    """The first is due first; what was due sooner than its new moment stays where it was."""
+    for name, seconds in (("later", 3600), ("soon", 1), ("late", 60)):
+        queue.put(name, seconds)
+    queue.hurry(count(0, 5))
+    seen = []
+    for _ in range(11):
+        while queue.next_due() == 0.0:
+            seen.append((clock.now - 1000, queue.take()))
+        clock.go(1)
+    assert [(0, "soon"), (5, "late"), (10, "later")] == seen
+
+
+def test_spread_lays_out_what_is_overdue(queue: DueQueue[str], clock: Clock) -> None:
+    """What was held up comes little by little, the longest overdue first; what is not due yet is left alone."""
+    for name, seconds in (("b", 2), ("a", 1), ("c", 3), ("later", 9)):
+        queue.put(name, seconds)
+    clock.go(5)
+    queue.spread(count(0, 10))
+    seen = []
+    for _ in range(22):
+        while queue.next_due() == 0.0:
+            seen.append((clock.now - 1005, queue.take()))
+        clock.go(1)
+    assert [(0, "a"), (4, "later"), (10, "b"), (20, "c")] == seen
+    assert queue.next_due() is None
 
 
 def test_one_busy_taker_leaves_nothing_lying(takers: list[Takers]) -> None:

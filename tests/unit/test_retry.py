@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfwatch.delivery.submit import BETWEEN_ROUNDS
-from tfwatch.retry import Backoff, Breaker
+from tfwatch.delivery.failure import BETWEEN_ROUNDS
+from tfwatch.retry import Backoff, Breaker, Ramp, moments
 
 SECONDS = st.floats(min_value=0, max_value=100_000, allow_nan=False)
 
@@ -119,3 +120,55 @@ def test_a_lone_package_trips_within_five_minutes(seed: int) -> None:
         now += breaker.wait(BETWEEN_ROUNDS.delay(failures, rng), now)
 
     assert 240 <= now <= 300
+
+
+# --- coming back ------------------------------------------------------------------------------------------------------
+
+
+def test_a_ramp_doubles_with_successes_a_step_apart() -> None:
+    """One, 2, 4, 8 …: a success makes a step, but no sooner than half a step after the last one, nor later than one."""
+    rng = random.Random(1)
+    ramp, now, steps = Ramp.begin(100, rng, step=2), 100.0, []
+    while ramp.limit < 64:
+        now += 0.01
+        before, ramp = ramp.limit, ramp.succeeded(now, rng)
+        if ramp.limit != before:
+            steps.append(now)
+            assert 2 * before == ramp.limit == ramp.allows(now)
+    gaps = [later - sooner for sooner, later in pairwise([100.0, *steps])]
+    assert 6 == len(steps)
+    assert all(0.99 <= gap <= 2.02 for gap in gaps), gaps
+    assert 6 == len({round(gap, 6) for gap in gaps})
+
+
+@pytest.mark.parametrize(
+    ("after", "allowed"), [(-50.0, 1), (0.0, 1), (29.9, 1), (30.1, 2), (60.1, 4), (300.1, 1024), (1e9, 2**62)]
+)
+def test_patience_makes_steps_too(after: float, allowed: int) -> None:
+    """While nothing comes back either way, each half minute lets twice as many go; never before it has begun."""
+    assert allowed == Ramp.begin(1000, random.Random(1)).allows(1000 + after)
+
+
+def test_a_failure_begins_a_ramp_anew() -> None:
+    """However far it was, one is under way after a failure; one that comes before the beginning changes nothing."""
+    rng = random.Random(1)
+    ramp = Ramp.begin(0, rng)
+    for now in (10, 20, 30):
+        ramp = ramp.succeeded(now, rng)
+    assert 8 == ramp.allows(30)
+    assert 1 == ramp.failed(31, rng).allows(31)
+    later = Ramp.begin(120, rng).failed(1, rng)
+    assert [1, 1, 2] == [later.allows(moment) for moment in (100, 149, 151)]
+
+
+@given(seed=st.integers(), count=st.integers(1, 2000), most=st.integers(1, 100))
+def test_moments_rise_from_one_to_the_most(seed: int, count: int, most: int) -> None:
+    """The first is due at once; no step holds more than twice the one before it, nor ever more than `most`."""
+    laid = list(islice(moments(random.Random(seed), step=1, most=most), count))
+    per_step: dict[int, int] = {}
+    for number, moment in enumerate(laid[1:]):
+        per_step[int(moment - 0.5)] = per_step.get(int(moment - 0.5), 0) + 1
+        assert laid[number] <= moment
+    assert 0.0 == laid[0]
+    for step, found in per_step.items():
+        assert found <= min(most, 2**step) + 1

@@ -177,6 +177,68 @@ def test_enabling_ends_a_wait(home: House, switch: Switch) -> None:
     assert switch.stand.open
 
 
+def test_lanes_told_the_same_are_told_once(home: House, switch: Switch, clock: Clock) -> None:
+    """The first to be asked to wait brings news; the others, until that wait is over, don't."""
+    assert [True, False, False] == [switch.hold(30), switch.hold(30), switch.hold(40)]
+    clock.go(40)
+    assert switch.hold(1)
+
+
+# --- coming back ------------------------------------------------------------------------------------------------------
+
+
+def climb(switch: Switch, clock: Clock, workers: int) -> list[int | None]:
+    """How many may be under way, each time that changes, while one delivery a second gets through."""
+    seen = [switch.allowed(workers)]
+    while seen[-1] is not None:
+        clock.go(1)
+        switch.got_through()
+        allowed = switch.allowed(workers)
+        if allowed != seen[-1]:
+            seen.append(allowed)
+    return seen
+
+
+@pytest.mark.parametrize(("workers", "seen"), [(1, [None]), (4, [1, 2, None]), (16, [1, 2, 4, 8, None])])
+def test_after_an_outage_it_is_used_little_by_little(
+    home: House, switch: Switch, clock: Clock, workers: int, seen: list[int | None]
+) -> None:
+    """Lifted by a person, by a probe or in config.yaml: one delivery, then twice as many, until all lanes work."""
+    assert switch.allowed(workers) is None
+    fall(home, switch)
+    switch.lift(home.desk, actor=Actor.OPERATOR, why="now")
+    assert seen == climb(switch, clock, workers)
+    pause(home, switch)
+    switch.configure(OFF, home.desk, probing=False)
+    switch.configure(ON, home.desk, probing=False)
+    assert seen == climb(switch, clock, workers)
+
+
+def test_after_a_pause_the_service_asked_for_it_is_used_little_by_little(
+    home: House, switch: Switch, clock: Clock
+) -> None:
+    """The steps begin when the wait ends, however long it was, also when other lanes still fail meanwhile."""
+    switch.hold(3000)
+    clock.go(1)
+    switch.did_not()
+    clock.go(2999)
+    assert switch.stand.open
+    assert [1, 2, 4, 8, None] == climb(switch, clock, 16)
+
+
+def test_a_failure_on_the_way_begins_anew(home: House, switch: Switch, clock: Clock) -> None:
+    """A service that fails again is spared again; once all lanes work, a single failure slows nobody down."""
+    switch.lift(home.desk, actor=Actor.OPERATOR, why="now")
+    for _ in range(4):
+        clock.go(2)
+        switch.got_through()
+    assert 16 == switch.allowed(64)
+    switch.did_not()
+    assert [1, 2, 4, 8, 16, 32, None] == climb(switch, clock, 64)
+    switch.did_not()
+    assert switch.allowed(64) is None
+
+
 # --- probing ----------------------------------------------------------------------------------------------------------
 
 

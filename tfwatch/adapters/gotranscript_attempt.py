@@ -26,13 +26,15 @@ from tfwatch.model import Receipt, Submission
 OnUnknown = Literal["retry", "lookup", "ask"]
 """After an unknown outcome: send again under the same key, look the order up first, or leave it to a person."""
 
-_LONGEST_PATIENCE: Final = 60.0
 _STEP: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
-    """How many tries an attempt has, and the seconds between them: full jitter up to a doubling ceiling."""
+    """How many tries an attempt has, and the seconds between them: full jitter up to a doubling ceiling.
+
+    A pause the service asks for is made besides; one longer than `max_seconds` ends the attempt: it concerns everybody.
+    """
 
     attempts: int
     initial_seconds: float
@@ -45,11 +47,6 @@ class Pacing:
         ceilings = backoff.expo(factor=self.initial_seconds, max_value=self.max_seconds)
         next(ceilings)  # backoff's generators give nothing before their first step
         return map(self.jitter, ceilings)
-
-    @property
-    def patience(self) -> float:
-        """The longest pause the service may ask for without ending the attempt."""
-        return max(self.max_seconds, _LONGEST_PATIENCE)
 
 
 class Attempt:
@@ -110,9 +107,9 @@ class Attempt:
                 return outcome
             left -= 1
             asked = (isinstance(outcome, TransientError) and outcome.retry_after) or 0.0
-            if left <= 0 or asked > self._pacing.patience:
+            if left <= 0 or asked > self._pacing.max_seconds:
                 raise self._last_word(outcome)
-            self._rest(max(asked, next(waits)))
+            self._rest(asked + next(waits))
 
     def _round(self) -> Receipt | TransientError | OutcomeUnknown:
         """One try. A failure that is returned may be tried again; one that is raised is the end."""
@@ -168,13 +165,13 @@ class Attempt:
         return failure
 
     def _still_unknown(self, cause: ServiceFailure | Stopping | ContentChanged) -> OutcomeUnknown:
-        code = cause.code if isinstance(cause, ServiceFailure) else None
-        hint = cause.hint if isinstance(cause, ServiceFailure) else ""
+        failure = cause if isinstance(cause, ServiceFailure) else ServiceFailure("")
         return OutcomeUnknown(
             f"an earlier try may have been accepted; since then: {cause}",
-            code=code,
+            code=failure.code,
             tries=self._tries,
-            hint=hint or "ask the service whether it has this package",
+            hint=failure.hint or "ask the service whether it has this package",
+            retry_after=failure.retry_after,
         )
 
     def _rest(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
@@ -50,13 +50,27 @@ class DueQueue(Generic[Item]):
             self._condition.notify()
             return None
 
-    def hurry(self) -> None:
-        """Make everything due now: what was waited for has come back."""
+    def hurry(self, moments: Iterable[float]) -> None:
+        """What was waited for has come back: everything is due at these moments, in its order, or as it was if sooner.
+
+        `moments`: seconds from now, rising, as many as there are items or more.
+        """
         with self._condition:
             now = self._clock()
-            self._due = dict.fromkeys(self._due, now)
-            self._heap = [(now, next(self._order), item) for item in self._due]
-            self._condition.notify_all()
+            laid = zip(sorted(self._due.items(), key=_moment), moments, strict=False)
+            self._lay((item, min(due, now + moment)) for (item, due), moment in laid)
+
+    def spread(self, moments: Iterable[float]) -> None:
+        """What is overdue was held up together: it is due at these moments instead, in its order."""
+        with self._condition:
+            now = self._clock()
+            overdue = [entry for entry in sorted(self._due.items(), key=_moment) if entry[1] < now]
+            self._lay((item, now + moment) for (item, _), moment in zip(overdue, moments, strict=False))
+
+    def next_due(self) -> float | None:
+        """Seconds until the first item is due; None when there is none."""
+        with self._condition:
+            return self._wait()
 
     def end_one(self) -> None:
         """Let one `take` return None, before anything that is due."""
@@ -68,11 +82,22 @@ class DueQueue(Generic[Item]):
         with self._condition:
             return len(self._due)
 
+    def _lay(self, entries: Iterable[tuple[Item, float]]) -> None:
+        for item, due in entries:
+            if due != self._due[item]:
+                self._due[item] = due
+                heapq.heappush(self._heap, (due, next(self._order), item))
+        self._condition.notify_all()
+
     def _wait(self) -> float | None:
-        """Seconds until the first item is due; None when there is none. Skips entries that were moved forward."""
+        """Seconds until the first item is due; None when there is none. Skips entries that were moved."""
         while self._heap:
             due, _, item = self._heap[0]
             if self._due.get(item) == due:
                 return max(0.0, due - self._clock())
             heapq.heappop(self._heap)
         return None
+
+
+def _moment(entry: tuple[object, float]) -> float:
+    return entry[1]

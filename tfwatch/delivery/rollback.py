@@ -69,6 +69,7 @@ class Rollback:
         """
         with self._lock:
             self._breaker = self._breaker.succeeded()
+        self._switch.got_through()
         if probe and self._switch.stand.word in ("rolled back", "paused"):
             self.lift(actor=Actor.TFWATCH, why="a package tried after a pause got through")
 
@@ -77,6 +78,7 @@ class Rollback:
 
         Only one caller is told so; the switch must still be open.
         """
+        self._switch.did_not()
         with self._lock:
             if self._tripping or self._switch.stand.word not in ("enabled", "waiting"):
                 return False

@@ -6,14 +6,13 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from loguru import logger
 
 from tfwatch.delivery.admit import Admission, Admitted, Claim
 from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
@@ -21,40 +20,14 @@ from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
-from tfwatch.errors import (
-    ContentChanged,
-    OutcomeUnknown,
-    PermanentError,
-    ServiceError,
-    ServiceFailure,
-    Stopping,
-    TransientError,
-)
-from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, rfc3339, write_detail
+from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
+from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, write_detail
 from tfwatch.ports import TranscriptionPort
-from tfwatch.retry import Backoff
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
-BETWEEN_ROUNDS: Final = Backoff(initial=15.0, maximum=60.0)
-"""Between delivery attempts of one package, seconds. Short: the breaker ends an outage, not patience."""
-
-_LONGEST_HOLD: Final = 3600.0
 _SOURCE_URL_SECONDS: Final = 7 * 24 * 3600
 """How long a presigned URL lives: the most that signature version 4 allows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """One delivery attempt under way."""
-
-    claim: Claim
-    package: Package
-    where: Whereabouts
-    maybe_sent: bool
-    ask: bool
-    failures: int
-    began: float
 
 
 class SubmitDelivery:
@@ -83,13 +56,15 @@ class SubmitDelivery:
         self._board = board
         self._switch = switch
         self._rollback = rollback
+        self._failure = SettleFailure(
+            desk, waiting=waiting, switch=switch, rollback=rollback, in_limbo=in_limbo, clock=clock, rng=rng
+        )
         self._store = store
         self._stopping = stopping
         self._accepted = accepted
         self._delivered = delivered
         self._in_limbo = in_limbo
         self._clock = clock
-        self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
 
     def deliver(self, claim: Claim, wiring: Wiring) -> None:
         """Take one claim as far as it goes now. Raises OSError and bugs only: these end the process."""
@@ -185,29 +160,8 @@ class SubmitDelivery:
             why = "it may have been accepted, and on_unknown_outcome: ask leaves it to you"
         else:
             return True
-        self._park(claim, admitted.package, where, why, attempt=None, code=None)
+        self._failure.park(claim, admitted.package, where, why, attempt=None, code=None)
         return False
-
-    def _park(
-        self, claim: Claim, package: Package, where: Whereabouts, why: str, *, attempt: int | None, code: int | None
-    ) -> Whereabouts:
-        reason = (
-            f"Nobody knows whether {printable(package.name)} was delivered.\n\n"
-            f"Why: {why}.\n"
-            "What to do: ask the service whether it has this package (client reference "
-            f"{package.sha256}).\n"
-            "If it has: move the ZIP to delivered/. If it has not: move it back to outbox/; it is sent again under the "
-            "same idempotency key.\n"
-        )
-        failed = "yes" if attempt is not None else None
-        logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
-            "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",
-            printable(package.name), why,
-        )  # fmt: skip
-        return self._desk.settle(
-            package, Event.UNKNOWN, where, to=Stage.REJECTED, attempt=attempt, code=code,
-            detail=write_detail(why, failed=failed, dropped=claim.dropped_as), reason=reason,
-        )  # fmt: skip
 
     # --- send ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +186,7 @@ class SubmitDelivery:
                 generation=generation, dropped=claim.dropped_as,
             ),
         )  # fmt: skip
-        attempt = _Attempt(
+        attempt = Attempt(
             claim=claim, package=package, where=where, maybe_sent=content.unknown,
             ask=wiring.policy.on_unknown == "ask", failures=state.failures if state else 0, began=self._clock(),
         )  # fmt: skip
@@ -245,11 +199,11 @@ class SubmitDelivery:
             try:
                 receipt = port.submit_package(submission)
             except (ServiceFailure, Stopping, ContentChanged) as failure:
-                self._settle_failure(attempt, failure)
+                self._failure.settle(attempt, failure)
                 return
         self._settle_accepted(attempt, receipt, port)
 
-    def _settle_accepted(self, attempt: _Attempt, receipt: Receipt, port: TranscriptionPort) -> None:
+    def _settle_accepted(self, attempt: Attempt, receipt: Receipt, port: TranscriptionPort) -> None:
         package = attempt.package
         detail = write_detail(
             receipt.message, profile=port.destination.profile.value, base_url=port.destination.base_url,
@@ -257,7 +211,7 @@ class SubmitDelivery:
         )  # fmt: skip
         where = self._desk.settle(
             package, Event.ACCEPTED, attempt.where, attempt=receipt.tries, order_id=receipt.order_id,
-            code=receipt.code, duration_ms=self._elapsed_ms(attempt), detail=detail,
+            code=receipt.code, duration_ms=attempt.elapsed_ms(self._clock()), detail=detail,
         )  # fmt: skip
         self._rollback.succeeded(probe=attempt.claim.probe)
         if receipt.verdict is Verdict.PENDING:
@@ -269,115 +223,3 @@ class SubmitDelivery:
         )  # fmt: skip
         if receipt.verdict is Verdict.COMPLETED:
             self._delivered(package)
-
-    # --- or not ----------------------------------------------------------------------------------------------------
-
-    def _settle_failure(self, attempt: _Attempt, failure: ServiceFailure | Stopping | ContentChanged) -> None:
-        match failure:
-            case PermanentError():
-                self._settle_refused(attempt, failure)
-            case OutcomeUnknown():
-                self._settle_unknown(attempt, failure)
-            case ServiceError() if not attempt.maybe_sent:
-                self._defer(attempt, failure, 0.0, failed=False)
-                self._after_service_error(attempt, failure)
-            case TransientError() if not attempt.maybe_sent:
-                self._settle_transient(attempt, failure)
-            case ServiceError():
-                self._settle_unknown(attempt, failure)
-                self._after_service_error(attempt, failure)
-            case ServiceFailure():
-                self._settle_unknown(attempt, failure)
-            case Stopping() if attempt.maybe_sent:
-                return
-            case Stopping():
-                self._defer(attempt, None, 0.0, failed=False, message="cut short: the daemon is stopping")
-            case ContentChanged() if attempt.maybe_sent:
-                self._settle_unknown(attempt, TransientError(f"{failure}; an earlier try may have arrived"))
-            case ContentChanged():
-                message = f"{failure}; nothing was delivered"
-                self._defer(attempt, None, BETWEEN_ROUNDS.initial, failed=False, message=message)
-
-    def _settle_refused(self, attempt: _Attempt, failure: PermanentError) -> None:
-        package = attempt.package
-        reason = (
-            f"{printable(package.name)} was refused by the transcription service.\n\n"
-            f"Its own words: {failure.message}\n"
-            f"HTTP status: {failure.code or 'none'}\n"
-            "What to do: mend the package and drop it again, or move this one back to outbox/ to try it once more.\n"
-        )
-        self._desk.settle(
-            package, Event.REFUSED, attempt.where, attempt=failure.tries, code=failure.code,
-            duration_ms=self._elapsed_ms(attempt), detail=write_detail(failure.message, by="service"), reason=reason,
-        )  # fmt: skip
-        self._rollback.succeeded(probe=attempt.claim.probe)
-
-    def _settle_transient(self, attempt: _Attempt, failure: TransientError) -> None:
-        if failure.retry_after is not None:
-            self._switch.hold(min(failure.retry_after, _LONGEST_HOLD))
-        if self._trips(attempt):
-            self._rollback.trip(attempt.package, attempt.where, failure, sent=False, attempt=failure.tries)
-            return
-        self._defer(attempt, failure, self._pause(attempt, failure.retry_after), failed=True)
-
-    def _settle_unknown(self, attempt: _Attempt, failure: ServiceFailure) -> None:
-        """It may have been accepted: it waits in claimed/, and only the same key may be used for it."""
-        trips = self._trips(attempt)
-        if attempt.ask:
-            where = self._park(
-                attempt.claim, attempt.package, attempt.where, failure.message, attempt=failure.tries,
-                code=failure.code,
-            )  # fmt: skip
-        else:
-            delay = self._pause(attempt, None)
-            retry_at = rfc3339(self._desk.now() + timedelta(seconds=delay))
-            where = self._desk.settle(
-                attempt.package, Event.UNKNOWN, attempt.where, to=Stage.CLAIMED, attempt=failure.tries,
-                code=failure.code, duration_ms=self._elapsed_ms(attempt),
-                detail=write_detail(failure.message, failed="yes", retry_at=retry_at),
-            )  # fmt: skip
-            if not trips:
-                self._in_limbo(attempt.package.name, delay)
-        if trips:
-            self._rollback.trip(attempt.package, where, failure, sent=True, attempt=failure.tries)
-
-    def _defer(
-        self,
-        attempt: _Attempt,
-        failure: ServiceFailure | None,
-        delay: float,
-        *,
-        failed: bool,
-        message: str = "",
-    ) -> None:
-        retry_at = self._desk.now() + timedelta(seconds=delay)
-        self._desk.settle(
-            attempt.package, Event.DEFERRED, attempt.where,
-            attempt=failure.tries if failure else None, code=failure.code if failure else None,
-            duration_ms=self._elapsed_ms(attempt),
-            detail=write_detail(
-                failure.message if failure else message, sent="no", failed="yes" if failed else None,
-                retry_at=rfc3339(retry_at),
-            ),
-        )  # fmt: skip
-        name = attempt.package.name
-        self._waiting.put(name, self._desk.folders.look(Stage.OUTBOX, name), delay)
-
-    def _after_service_error(self, attempt: _Attempt, failure: ServiceError) -> None:
-        if attempt.claim.probe:
-            self._switch.probe_failed()
-        self._rollback.pause(attempt.package, failure)
-
-    def _trips(self, attempt: _Attempt) -> bool:
-        if attempt.claim.probe:
-            self._switch.probe_failed()
-            return False
-        return self._rollback.failed(began=attempt.began)
-
-    def _pause(self, attempt: _Attempt, retry_after: float | None) -> float:
-        if retry_after is not None:
-            return min(retry_after, _LONGEST_HOLD)
-        return self._rollback.shorten(BETWEEN_ROUNDS.delay(attempt.failures + 1, self._rng))
-
-    def _elapsed_ms(self, attempt: _Attempt) -> int:
-        return round((self._clock() - attempt.began) * 1000)

@@ -14,7 +14,7 @@ from loguru import logger
 from tfwatch.delivery.desk import Desk
 from tfwatch.ledger.index import Index, IntegrationState
 from tfwatch.model import Actor, Event, Fact, Integration, write_detail
-from tfwatch.retry import Backoff
+from tfwatch.retry import Backoff, Ramp
 
 PROBE_PAUSE = Backoff(initial=60.0, maximum=1800.0)
 """Between probes of a service that was given up, seconds."""
@@ -57,6 +57,7 @@ class Switch:
         self._setting = Setting(enabled=False, source="default")
         self._held = index.integration(integration)
         self._hold_until = 0.0
+        self._ramp: Ramp | None = None
         self._probing = False
         self._probes = 0
         self._probe_at = 0.0
@@ -93,10 +94,35 @@ class Switch:
             self._held = self._index.integration(self.integration)
             self._plan_probe()
 
-    def hold(self, seconds: float) -> None:
-        """The service asked everybody to wait."""
+    def hold(self, seconds: float) -> bool:
+        """The service asked everybody to wait; false when we do already: it told several lanes the same."""
         with self._lock:
-            self._hold_until = max(self._hold_until, self._clock() + seconds)
+            now = self._clock()
+            is_first = self._hold_until <= now
+            self._hold_until = max(self._hold_until, now + seconds)
+            self._ramp = Ramp.begin(self._hold_until, self._rng)
+            return is_first
+
+    def got_through(self) -> None:
+        """A delivery reached the service: more of them may be under way, if not all may already."""
+        with self._lock:
+            if self._ramp is not None:
+                self._ramp = self._ramp.succeeded(self._clock(), self._rng)
+
+    def did_not(self) -> None:
+        """A delivery failed: if not all may be under way yet, only one may again."""
+        with self._lock:
+            if self._ramp is not None:
+                self._ramp = self._ramp.failed(self._clock(), self._rng)
+
+    def allowed(self, workers: int) -> int | None:
+        """How many deliveries may be under way while the service comes back; None once all `workers` may."""
+        with self._lock:
+            allowed = None if self._ramp is None else self._ramp.allows(self._clock())
+            if allowed is None or allowed >= workers:
+                self._ramp = None
+                return None
+            return allowed
 
     def probe_failed(self) -> None:
         """The package that tried did not get through: a longer pause."""
@@ -173,5 +199,7 @@ class Switch:
             "{} {}: {}", self.integration.value, event.value.lower(), why
         )
         with self._lock:
+            if event is Event.ENABLED:
+                self._ramp = Ramp.begin(self._clock(), self._rng)
             self._held = self._index.integration(self.integration)
             self._plan_probe()

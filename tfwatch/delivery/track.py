@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -19,15 +20,27 @@ from tfwatch.spool.names import printable
 
 _LONGEST: Final = 3600.0
 _SPREAD: Final = 0.1
+_OUTAGE_SECONDS: Final = 10.0
+"""So long without any answer is an outage: what fell due meanwhile is asked about little by little."""
 
 
 class TrackDelivery:
     """The use case of the tracking lanes. Thread-safe."""
 
-    def __init__(self, desk: Desk, *, delivered: Callable[[Package], None], rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        delivered: Callable[[Package], None],
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._desk = desk
         self._delivered = delivered
         self._rng = rng or random.Random()  # noqa: S311  spreads polls, protects nothing
+        self._clock = clock
+        self._silent_since: float | None = None
+        self._is_back = False
         self._strange_words: set[str] = set()
         self.trouble: str = ""
 
@@ -50,7 +63,7 @@ class TrackDelivery:
         except (TransientError, ServiceError) as failure:
             self._note_trouble(state, failure)
             return self.next_poll(state, wiring.policy.poll_seconds)
-        self.trouble = ""
+        self._note_answer()
         if report.verdict is Verdict.PENDING:
             self._note_word(state, report.word)
             return self.next_poll(state, wiring.policy.poll_seconds)
@@ -74,6 +87,16 @@ class TrackDelivery:
             self._delivered(package_of(now))
         return None
 
+    def is_back(self) -> bool:
+        """Whether the service has answered again after an outage; true once for each."""
+        is_back, self._is_back = self._is_back, False
+        return is_back
+
+    def _note_answer(self) -> None:
+        since, self._silent_since, self.trouble = self._silent_since, None, ""
+        if since is not None and self._clock() - since >= _OUTAGE_SECONDS:
+            self._is_back = True
+
     def _note_word(self, state: PackageState, word: str) -> None:
         """A word the contract doesn't know is taken as pending; somebody should know of it, once."""
         if word and word.casefold() not in VERDICTS and word not in self._strange_words:
@@ -84,6 +107,8 @@ class TrackDelivery:
 
     def _note_trouble(self, state: PackageState, failure: TransientError | ServiceError) -> None:
         """Once per episode: the same words for every order would drown all others."""
+        if self._silent_since is None:
+            self._silent_since = self._clock()
         trouble = f"orders can't be asked about: {failure.message}{f'; {failure.hint}' if failure.hint else ''}"
         if trouble != self.trouble:
             logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning("{}", trouble)
