@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.daemon import PATIENCE, STAGES, Spool, merge, wait_until, zip_bytes
+from tests.support.looking import told
 from tests.support.portal import digest, ordered
 from tests.support.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server
 from tfwatch.sandbox.server import Sandbox
@@ -124,13 +125,11 @@ class Scene:
 
     def assert_why_tells_the_truth(self, sha256: str) -> None:
         """`tfwatch why` names the portal's own order of that content, the folder it lies in and its backup."""
-        done = self.spool.cli("why", sha256, "--json")
-        assert 0 == done.returncode, f"{done.stdout}{done.stderr}\n{self.picture()}"
-        told = json.dumps(json.loads(done.stdout))
+        story = json.dumps(told(self.spool, sha256))
         for order in self.sandbox.orders():
-            assert order["sha256"] != sha256 or str(order["id"]) in told, f"{told}\n{self.picture()}"
-        assert "delivered" in told, told
-        assert all(key in told for key, found in self.objects() if found == sha256), told
+            assert order["sha256"] != sha256 or str(order["id"]) in story, f"{story}\n{self.picture()}"
+        assert "delivered" in story, story
+        assert all(key in story for key, found in self.objects() if found == sha256), story
 
     def picture(self) -> str:
         """Everything that may explain a failure, the services' own books first."""
@@ -180,3 +179,13 @@ def scene(
             yield made
         finally:
             made.spool.kill()
+            _remove_bucket(server, bucket)
+
+
+def _remove_bucket(server: S3Server, bucket: str) -> None:
+    """Hundreds of scenes share a server: each bucket left there would keep volumes of its own."""
+    client = server.client()
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+    client.delete_bucket(Bucket=bucket)

@@ -1,0 +1,172 @@
+"""One play, acted again and again: each time the daemon dies at another of its system calls, and is started again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.daemon import wait_until
+from tests.support.deadly import Made, Target, dying, recorded, targets
+from tests.support.extent import Extent
+from tests.support.s3_servers import S3Server
+from tests.support.scene import Scene, scene
+from tfwatch.sandbox.faults import Fault
+from tfwatch.sandbox.settings import PortalSettings
+
+AT_ONCE = 4
+"""Scenes acted at the same time: each mostly waits."""
+
+DEADLINE = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """What happens in a scene, when it is over, and what must be true then."""
+
+    name: str
+    prepare: Callable[[Scene], None]
+    is_over: Callable[[Scene], bool]
+    check: Callable[[Scene], None]
+    portal: PortalSettings = field(default_factory=lambda: PortalSettings(verdict_delay=0.1))
+    faults: tuple[Fault, ...] = ()
+    sections: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What a matrix did: calls recorded, cases tried and kills landed, by call; what went wrong."""
+
+    made: Counter[str] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
+    landed: Counter[str] = field(default_factory=Counter)
+    restarts: int = 0
+    restarts_killed: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def told(self, play: str, extent: Extent, seconds: float) -> str:
+        """For people: a line for each call."""
+        lines = [f"  {call:<12} {count:>4} made {self.tried[call]:>4} tried {self.landed[call]:>4} landed"
+                 for call, count in self.made.most_common()]  # fmt: skip
+        head = (
+            f"{play}: {self.landed.total()} of {self.tried.total()} kills landed, {self.restarts_killed} of "
+            f"{self.restarts} kills of the restart; 1 case in {extent.share}, seed {extent.seed}, {seconds:.0f} s"
+        )
+        return "\n".join(["", head, *lines])
+
+
+def act(play: Play, home: Path, server: S3Server, extent: Extent, *, since: str = "", each_call: bool = False) -> Tally:
+    """Record the play, then act it once for each recorded call (or a share of them), dying there.
+
+    `since`: only calls from the first one that is about this text. `each_call`: a share, but of each call by itself.
+    Every third restart is killed too, at a moment by chance. Fails when anything was not as it must be in the end, and
+    when no kill landed at some call.
+    """
+    began = time.monotonic()
+    made = rehearse(play, home / "rehearsal", server)
+    first = next((number for number, one in enumerate(made) if since in one.about), 0)
+    cases = targets(made, first)
+    if each_call:
+        calls = dict.fromkeys(case.call for case in cases)
+        cases = [
+            case for call in calls for case in extent.sample([one for one in cases if one.call == call], play.name)
+        ]
+    else:
+        cases = extent.sample(cases, play.name)
+    tally = Tally(made=Counter(one.call for one in made[first:]), tried=Counter(case.call for case in cases))
+    rng = extent.rng(play.name)
+    again = [Target("any", rng.randint(1, len(made) // 2)) if rng.randrange(3) == 0 else None for _ in cases]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = [
+            pool.submit(_case, play, home / str(number), server, case, restart, tally)
+            for number, (case, restart) in enumerate(zip(cases, again, strict=True))
+        ]
+        for job in jobs:
+            job.result()
+    print(tally.told(play.name, extent, time.monotonic() - began))
+    assert not tally.wrong, f"{len(tally.wrong)} of {len(cases)} cases, seed {extent.seed}\n" + "\n".join(tally.wrong)
+    missed = [call for call in tally.tried if tally.landed[call] == 0 and tally.tried[call] > 1]
+    assert [] == missed
+    assert tally.landed.total() >= 0.8 * tally.tried.total()
+    return tally
+
+
+def rehearse(play: Play, home: Path, server: S3Server) -> list[Made]:
+    """Act it once without any harm; gives the calls the daemon made."""
+    home.mkdir()
+    record = home / "calls"
+    with _set(play, home, server) as stage:
+        play.prepare(stage)
+        assert not _live(play, stage, record, Target())
+        play.check(stage)
+    made = recorded(record)
+    shutil.rmtree(home)
+    return made
+
+
+def _case(play: Play, home: Path, server: S3Server, case: Target, restart: Target | None, tally: Tally) -> None:
+    try:
+        home.mkdir()
+        with _set(play, home, server) as stage:
+            play.prepare(stage)
+            if _live(play, stage, home / "calls", case):
+                tally.landed[case.call] += 1
+                if restart is not None:
+                    tally.restarts += 1
+                    tally.restarts_killed += _live(play, stage, home / "calls-2", restart)
+            _live_on(play, stage)
+            play.check(stage)
+        shutil.rmtree(home)
+    except Exception:
+        last = "".join((home / name).read_text()[-200:] for name in ("calls", "calls-2") if (home / name).exists())
+        tally.wrong.append(f"--- {play.name}: died at {case}, then {restart}; {last}\n{traceback.format_exc()}")
+
+
+def _set(play: Play, home: Path, server: S3Server) -> Any:
+    return scene(home, server, portal=play.portal, faults=play.faults, **play.sections)
+
+
+def _live(play: Play, stage: Scene, record: Path, target: Target) -> bool:
+    """Run the daemon until it dies, or until the play is over and it was stopped; tells whether it died."""
+    spool = stage.spool
+    before = spool.output.read_bytes().count(b"watching ") if spool.output.exists() else 0
+    spool.start(ready=False, wrap=dying(record, target))
+    process = spool.process
+    assert process is not None
+
+    def is_over() -> bool:
+        return spool.output.read_bytes().count(b"watching ") > before and play.is_over(stage)
+
+    _wait_until(lambda: process.poll() is not None or is_over(), stage)
+    code = process.poll()
+    if code is None:
+        code = spool.stop(seconds=DEADLINE)
+    spool.process = None
+    assert code in (0, -signal.SIGKILL), f"the daemon ended, exit code {code}\n{stage.picture()}"
+    return code != 0
+
+
+def _live_on(play: Play, stage: Scene) -> None:
+    """Run the daemon unharmed until the play is over, and stop it."""
+    spool = stage.spool
+    spool.start()
+    process = spool.process
+    assert process is not None
+    _wait_until(lambda: process.poll() is not None or play.is_over(stage), stage)
+    assert process.poll() is None, f"the daemon ended, exit code {process.poll()}\n{stage.picture()}"
+    code = spool.stop(seconds=DEADLINE)
+    assert 0 == code, f"exit code {code} at the stop\n{stage.picture()}"
+
+
+def _wait_until(condition: Callable[[], bool], stage: Scene) -> None:
+    try:
+        wait_until(condition, "the play is over", DEADLINE)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{stage.picture()}") from None
