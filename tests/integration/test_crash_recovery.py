@@ -251,13 +251,15 @@ def test_refused_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:
     """REFUSED last, ZIP in claimed/: it is brought to rejected/ with its reason, and not sent again."""
     sandbox.set_faults(refuse())
     settle(spool, "rejected")
+    reason = spool.reason("p.zip")
     lay_back(spool, "rejected", ".tfwatch/claimed")
     (spool.root / "rejected" / "p.zip.reason.txt").unlink()
     sandbox.set_faults()
     spool.start()
     spool.wait_for("rejected", "p.zip")
     assert ["ATTEMPTED", "REFUSED", "RECOVERED"] == spool.events("p.zip")
-    assert "No audio inside." in spool.reason("p.zip")
+    assert "No audio inside." in reason
+    assert reason == spool.reason("p.zip")
     assert [] == sandbox.orders()
 
 
@@ -266,13 +268,15 @@ def test_refused_later_but_not_moved(sandbox: Sandbox, spool: Spool, times: int)
     """REFUSED last, ZIP in submitted/: it is brought to rejected/ with the service's words."""
     sandbox.set_settings(portal={"reject_pattern": "p"})
     settle(spool, "rejected")
+    reason = spool.reason("p.zip")
     for time in range(1, times + 1):
         lay_back(spool, "rejected", "submitted")
         (spool.root / "rejected" / "p.zip.reason.txt").unlink()
         spool.start()
         spool.wait_for("rejected", "p.zip")
         assert ["ATTEMPTED", "ACCEPTED", "REFUSED", *["RECOVERED"] * time] == spool.events("p.zip")
-        assert "The audio could not be used." in spool.reason("p.zip")
+        assert "The audio could not be used." in reason
+        assert reason == spool.reason("p.zip")
         spool.kill()
 
 
@@ -295,14 +299,17 @@ def test_deferred_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:
 
 
 def test_parked_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:
-    """UNKNOWN last with `ask`, ZIP in claimed/: it is brought to rejected/ and not sent."""
+    """UNKNOWN last with `ask`, ZIP in claimed/: it is brought to rejected/ with its reason, and not sent."""
     spool.configure(integrations={"gotranscript": {"on_unknown_outcome": "ask"}})
     sandbox.set_faults(Fault(kind=FaultKind.RESET))
     settle(spool, "rejected")
+    reason = spool.reason("p.zip")
     lay_back(spool, "rejected", ".tfwatch/claimed")
+    (spool.root / "rejected" / "p.zip.reason.txt").unlink()
     sandbox.set_faults()
     spool.start()
     spool.wait_for("rejected", "p.zip")
+    assert reason == spool.reason("p.zip")
     assert ["ATTEMPTED", "UNKNOWN", "RECOVERED"] == spool.events("p.zip")
     assert "unknown" == spool.rows("p.zip")[-1]["status"]
     assert 1 == only_order(sandbox)["requests"]
@@ -313,10 +320,13 @@ def test_rolled_back_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:
     spool.configure(integrations={"gotranscript": {"rollback_after": 1}})
     sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=503))
     settle(spool, "rejected")
+    reason = spool.reason("p.zip")
     lay_back(spool, "rejected", ".tfwatch/claimed")
+    (spool.root / "rejected" / "p.zip.reason.txt").unlink()
     spool.start()
     spool.wait_for("rejected", "p.zip")
     assert "RECOVERED" == spool.events("p.zip")[-1]
+    assert reason == spool.reason("p.zip")
     sandbox.set_faults()
     spool.ask("enable", integration="gotranscript")
     spool.wait_for("delivered", "p.zip")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from loguru import logger
 
+from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
@@ -146,11 +147,9 @@ class Admission:
 
     def refuse(self, claim: Claim, package: Package, where: Whereabouts, *, flaw: str, message: str) -> None:
         """Into rejected/, for a reason found here: nothing was sent."""
-        reason = (
-            f"{printable(package.name)} was refused and not sent.\n\n"
-            f"Why: {message}\n"
-            f"What to do: {_ADVICE.get(flaw, _ADVICE['corrupt'])}\n"
-        )
+        reason = reasons.refused_here(
+            package.name, message=message, advice=_ADVICE.get(flaw, _ADVICE["corrupt"])
+        )  # fmt: skip
         detail = write_detail(message, by="intake", flaw=flaw, dropped=claim.dropped_as)
         self._desk.settle(package, Event.REFUSED, where, detail=detail, reason=reason)
 
@@ -230,7 +229,9 @@ class Admission:
             return None
         if state.name != claim.name:
             self._desk.folders.move(Stage.CLAIMED, claim.name, Stage.CLAIMED, state.name)
-        reason = f"{printable(state.name)}: {state.reason}\n" if state.stage is Stage.REJECTED else None
+        reason = None
+        if state.stage is Stage.REJECTED:
+            reason = reasons.after_a_crash(state, self._desk.index.content(state.sha256))
         detail = f"finished an interrupted move into {state.stage}/"
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
         return None

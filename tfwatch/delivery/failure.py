@@ -11,6 +11,7 @@ from typing import Final
 
 from loguru import logger
 
+from tfwatch.delivery import reasons
 from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.desk import Desk, Whereabouts
 from tfwatch.delivery.rollback import Rollback
@@ -104,12 +105,7 @@ class SettleFailure:
 
     def _settle_refused(self, attempt: Attempt, failure: PermanentError) -> None:
         package = attempt.package
-        reason = (
-            f"{printable(package.name)} was refused by the transcription service.\n\n"
-            f"Its own words: {failure.message}\n"
-            f"HTTP status: {failure.code or 'none'}\n"
-            "What to do: mend the package and drop it again, or move this one back to outbox/ to try it once more.\n"
-        )
+        reason = reasons.refused(package.name, message=failure.message, code=failure.code)
         self._desk.settle(
             package, Event.REFUSED, attempt.where, attempt=failure.tries, code=failure.code,
             duration_ms=attempt.elapsed_ms(self._clock()), detail=write_detail(failure.message, by="service"),
@@ -148,14 +144,7 @@ class SettleFailure:
         self, claim: Claim, package: Package, where: Whereabouts, why: str, *, attempt: int | None, code: int | None
     ) -> Whereabouts:
         """Into rejected/, for a person to decide whether it was delivered."""
-        reason = (
-            f"Nobody knows whether {printable(package.name)} was delivered.\n\n"
-            f"Why: {why}.\n"
-            "What to do: ask the service whether it has this package (client reference "
-            f"{package.sha256}).\n"
-            "If it has: move the ZIP to delivered/. If it has not: move it back to outbox/; it is sent again under the "
-            "same idempotency key.\n"
-        )
+        reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
         failed = "yes" if attempt is not None else None
         logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
             "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",

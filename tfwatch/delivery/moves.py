@@ -10,6 +10,7 @@ from typing import Final
 
 from loguru import logger
 
+from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
 from tfwatch.ledger.index import PackageState
@@ -137,7 +138,9 @@ class Moves:
         where = Whereabouts(file=Stage.SUBMITTED, log=state.stage, status=state.status)
         if name != state.name:
             self._desk.move(Stage.SUBMITTED, name, Stage.SUBMITTED, state.name)
-        reason = f"{printable(state.name)}: {state.reason}\n" if state.stage is Stage.REJECTED else None
+        reason = None
+        if state.stage is Stage.REJECTED:
+            reason = reasons.after_a_crash(state, self._desk.index.content(state.sha256))
         detail = f"finished an interrupted move into {state.stage}/"
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
 

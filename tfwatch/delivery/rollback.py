@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from loguru import logger
 
+from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts
 from tfwatch.delivery.switch import Switch
 from tfwatch.errors import ServiceError, ServiceFailure
@@ -96,18 +97,10 @@ class Rollback:
         why = f"deliveries failed one after another; the last one: {error.message}"
         # One that lies in rejected/ already waits there for a person to decide; its reason file says how.
         parked = where.log is Stage.REJECTED
-        lift = f"mend the cause, then: tfwatch enable {integration}"
-        lift += "" if parked else " (it also requeues this package)"
         detail = write_detail(why, integration=integration, sent="maybe" if sent else "no", failed="yes")
-        reason = (
-            f"{printable(package.name)} was not delivered.\n\n"
-            f"What happened: {why}.\n"
-            f"{integration} was switched off so that no further package is put at risk; all others wait in outbox/.\n"
-            f"What to do: {lift}.\n"
-        )
         self._desk.settle(
             package, Event.ROLLBACK, where, to=Stage.REJECTED, attempt=attempt, code=error.code, detail=detail,
-            reason=None if parked else reason,
+            reason=None if parked else reasons.rolled_back(package.name, integration=integration, why=why),
         )  # fmt: skip
         self._switch.fell()
         with self._lock:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts
 from tfwatch.model import Event, Package, Verdict, write_detail
-from tfwatch.spool.names import printable
 
 
 def settle_verdict(
@@ -25,11 +25,7 @@ def settle_verdict(
         return desk.settle(
             package, Event.COMPLETED, where, order_id=order_id, code=code, duration_ms=duration_ms, detail=detail
         )
-    reason = (
-        f"{printable(package.name)} was accepted as order {order_id} and then refused by the transcription service.\n\n"
-        f"Its own words: {message or word or 'none'}\n"
-        "What to do: mend the package and drop it again, or move this one back to outbox/ for a new order.\n"
-    )
+    reason = reasons.refused_later(package.name, order_id=order_id, message=message or word)
     return desk.settle(
         package, Event.REFUSED, where, order_id=order_id, code=code, duration_ms=duration_ms, detail=detail,
         reason=reason,

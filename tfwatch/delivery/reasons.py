@@ -1,0 +1,69 @@
+"""What the file beside a rejected package says: why it lies there, and what to do. Pure.
+
+Each text is made twice from the same facts: when the package is rejected, and at a start that finds it was rejected by
+a daemon which died before it could say so.
+"""
+
+from __future__ import annotations
+
+from tfwatch.ledger.states import ContentState, PackageState
+from tfwatch.model import Integration, Status
+from tfwatch.spool.names import printable
+
+
+def refused(name: str, *, message: str, code: int | None) -> str:
+    """The service's own words about a package it never took."""
+    return (
+        f"{printable(name)} was refused by the transcription service.\n\n"
+        f"Its own words: {message}\n"
+        f"HTTP status: {code or 'none'}\n"
+        "What to do: mend the package and drop it again, or move this one back to outbox/ to try it once more.\n"
+    )
+
+
+def refused_later(name: str, *, order_id: str, message: str) -> str:
+    """The service's own words about an order it had accepted."""
+    return (
+        f"{printable(name)} was accepted as order {order_id} and then refused by the transcription service.\n\n"
+        f"Its own words: {message or 'none'}\n"
+        "What to do: mend the package and drop it again, or move this one back to outbox/ for a new order.\n"
+    )
+
+
+def unknown(name: str, *, sha256: str, why: str) -> str:
+    """It may have been accepted, and a person decides."""
+    return (
+        f"Nobody knows whether {printable(name)} was delivered.\n\n"
+        f"Why: {why}.\n"
+        f"What to do: ask the service whether it has this package (client reference {sha256}).\n"
+        "If it has: move the ZIP to delivered/. If it has not: move it back to outbox/; it is sent again under the "
+        "same idempotency key.\n"
+    )
+
+
+def rolled_back(name: str, *, integration: str, why: str) -> str:
+    """It was the one whose failure switched the service off."""
+    return (
+        f"{printable(name)} was not delivered.\n\n"
+        f"What happened: {why}.\n"
+        f"{integration} was switched off so that no further package is put at risk; all others wait in outbox/.\n"
+        f"What to do: mend the cause, then: tfwatch enable {integration} (it also requeues this package).\n"
+    )
+
+
+def refused_here(name: str, *, message: str, advice: str) -> str:
+    """A reason found in this house: nothing was sent."""
+    return f"{printable(name)} was refused and not sent.\n\nWhy: {message}\nWhat to do: {advice}\n"
+
+
+def after_a_crash(state: PackageState, content: ContentState) -> str:
+    """The same, from what the log adds up to: the daemon died after it had logged the rejection."""
+    if state.by_rollback:
+        return rolled_back(state.name, integration=Integration.GOTRANSCRIPT.value, why=state.reason)
+    if state.status is Status.UNKNOWN:
+        return unknown(state.name, sha256=state.sha256, why=state.reason)
+    if state.order_id:
+        return refused_later(state.name, order_id=state.order_id, message=state.reason)
+    if content.generation and content.accepted_as is None:
+        return refused(state.name, message=state.reason, code=state.code)
+    return refused_here(state.name, message=state.reason, advice=f"tfwatch why {printable(state.name)} tells it.")
