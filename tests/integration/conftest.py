@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.daemon import Spool
 from tests.support.daemon import spool as make_spool
+from tests.support.stranger import open_to_strangers
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
 
@@ -25,3 +26,9 @@ def spool(tmp_path: Path, sandbox: Sandbox) -> Iterator[Spool]:
     """A spool configured for that portal; the test starts the daemon."""
     with make_spool(tmp_path, sandbox.url, sandbox.api_key) as made:
         yield made
+
+
+@pytest.fixture
+def outbox(spool: Spool) -> Path:
+    """That spool's outbox, open to every user of the machine; only root can act as one of them."""
+    return open_to_strangers(spool.root / "outbox")

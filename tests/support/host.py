@@ -34,8 +34,8 @@ def mounted(where: Path, kind: str, options: str = "") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(where)], check=True)
 
 
-def without_power() -> tuple[str, ...]:
-    """What to start a daemon with so that file modes bind it, even when root runs the tests."""
+def without_power(*kept: str) -> tuple[str, ...]:
+    """What to start a daemon with so that file modes bind it, even when root runs the tests. `kept`: capabilities."""
     if os.geteuid() != 0:
         return ()
-    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+    return ("setpriv", "--bounding-set=" + ",".join(("-all", *(f"+{one}" for one in kept))), "--inh-caps=-all", "--")

@@ -12,6 +12,7 @@ import pytest
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "7z": "p7zip-full",
+    "chattr": "e2fsprogs",
     "curl": "curl",
     "fusermount3": "fuse3",
     "inotifywait": "inotify-tools",

@@ -17,7 +17,7 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
-from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect
+from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect, is_hollow
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 
@@ -76,6 +76,9 @@ class Admission:
             self.give_back(claim)
             return None
         except Unsound as unsound:
+            if is_hollow(fd, policy.limits.max_bytes):
+                self.give_back(claim)  # it has grown since it was claimed; there it is reported
+                return None
             self._refuse_unsound(claim, fd, unsound.code, unsound.message)
             return None
         return self._recognise(claim, fd, inspection)
@@ -88,6 +91,9 @@ class Admission:
         """
         try:
             sha256 = self._hash_claimed(claim)
+        except (PermissionError, BlockingIOError) as error:
+            self.tell_unreadable(claim, error)
+            return True
         except (NotAPackage, Unfinished, OSError) as error:
             logger.warning(
                 "claimed/{}: can't be read ({}), so it is not known what it is; it is left there: look at "
@@ -101,6 +107,14 @@ class Admission:
             return False
         where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
         return self._recover(claim, state, where) is not None
+
+    def tell_unreadable(self, claim: Claim, error: OSError) -> None:
+        """Say that what waits in claimed/ can't be read now, and what mends that."""
+        path = printable(self._desk.folders.path(Stage.CLAIMED, claim.name))
+        logger.bind(PACKAGE=printable(claim.name)).warning(
+            "claimed/{}: can't be read ({}), and it may have been sent; it waits there: chmod a+r '{}'",
+            printable(claim.name), error.strerror, path,
+        )  # fmt: skip
 
     def _hash_claimed(self, claim: Claim) -> Sha256:
         fd = self._desk.folders.open(Stage.CLAIMED, claim.name)

@@ -16,7 +16,7 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.model import Stage
-from tfwatch.spool.intake import Finish, Probe, probe
+from tfwatch.spool.intake import Finish, Probe, is_hollow, probe
 from tfwatch.spool.listing import Entry, Listing, NotAPackage
 from tfwatch.spool.names import printable
 from tfwatch.spool.stillness import Stillness
@@ -25,6 +25,7 @@ _LOOK_AGAIN: Final = 1.0
 _LOOK_AT_HELD: Final = 0.2
 _FEW: Final = 64
 """So many unfinished files are looked at on every ring of the bell; more of them only when they have changed."""
+_LEASED: Final = Probe(state=Finish.BEING_WRITTEN, why="is held by another program (a lease)", proven_by="lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,13 @@ class Outbox:
         except PermissionError:
             self._report_unreadable(name)
             return False
+        except BlockingIOError:
+            self._wait_for_writer(entry, _LEASED, 0.0, policy)
+            return False
         try:
+            if is_hollow(fd, policy.limits.max_bytes):
+                self._report_hollow(name, policy)
+                return False
             still = self._still.observe(name, os.fstat(fd), self._clock())
             found = probe(fd, still_seconds=still, settle_seconds=policy.settle_seconds)
         finally:
@@ -195,10 +202,8 @@ class Outbox:
             return False
         except PermissionError as error:
             self._desk.in_work.release(name)
-            folder = self._desk.folders.folder(Stage.OUTBOX)
-            self._tell(
-                entry.name, f"outbox/{printable(entry.name)}: can't be claimed: {error.strerror}; chmod u+wx {folder}"
-            )
+            mend = self._desk.folders.how_to_let_go(Stage.OUTBOX, entry.name, error)
+            self._tell(entry.name, f"outbox/{printable(entry.name)}: can't be claimed: {error.strerror}; {mend}")
             return False
         self._unfinished.pop(entry.name, None)
         self._still.forget(entry.name)
@@ -216,12 +221,14 @@ class Outbox:
     def _prove_again(self, name: str, entry: Entry, policy: Policy) -> Probe | None:
         """A writer may have slipped in before the rename; now nobody can open the file by name any more.
 
-        None: what was claimed is no regular file; it was swapped after it was listed.
+        None: what was claimed is no regular file, or one we may not read; it was changed after it was looked at.
         """
         try:
             fd = self._desk.folders.open(Stage.CLAIMED, name)
-        except NotAPackage:
+        except (NotAPackage, PermissionError):
             return None
+        except BlockingIOError:
+            return _LEASED
         try:
             info = os.fstat(fd)
             unchanged = (info.st_size, info.st_mtime_ns) == (entry.size, entry.mtime_ns)
@@ -232,6 +239,11 @@ class Outbox:
 
     def _take_over(self, claim: Claim, found: Probe | None) -> None:
         self._still.forget(claim.name)
+        if found is None:
+            logger.bind(PACKAGE=printable(claim.name)).warning(
+                "outbox/{}: was changed for something else, or may not be read any more, as it was claimed; it is put "
+                "back", printable(claim.dropped_as),
+            )  # fmt: skip
         if found is None or (found.state is Finish.UNFINISHED and not claim.expired):
             self._admission.give_back(claim)
             self._desk.in_work.release(claim.name)
@@ -258,6 +270,13 @@ class Outbox:
             return
         path = printable(self._desk.folders.path(Stage.OUTBOX, name))
         self._tell(name, f"outbox/{printable(name)}: can't be read ({who}); let the daemon read it: chmod a+r '{path}'")
+
+    def _report_hollow(self, name: str, policy: Policy) -> None:
+        self._tell(
+            name,
+            f"outbox/{printable(name)}: is larger than intake.max_bytes ({policy.limits.max_bytes:,}) allows, and most "
+            "of it was never written (a sparse file); it is left where it is: remove it, or copy it again",
+        )
 
     def _tell(self, name: str, text: str) -> None:
         """Once for each file: shown in status while it lasts."""

@@ -91,7 +91,10 @@ class Moves:
         """True when there is nothing left to see; the name is held."""
         if any(state.stage is stage for state in self._desk.index.named(name)):
             return True
-        read = self._read(stage, name)
+        try:
+            read = self._read(stage, name)
+        except BlockingIOError:
+            return False  # somebody holds a lease on it, for 45 s at most
         if read is None:
             return True
         sha256, size = read
@@ -206,7 +209,10 @@ class Moves:
         for entry in sorted(entries, key=lambda entry: entry.name != state.name):
             if entry.name != state.name and entry.name in self._desk.in_work:
                 continue
-            read = self._read(Stage.OUTBOX, entry.name)
+            try:
+                read = self._read(Stage.OUTBOX, entry.name)
+            except BlockingIOError:
+                continue  # when it is claimed it is known by its content
             if read is not None and read[0] == state.sha256:
                 return entry.name
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import BinaryIO, Final
 
 from loguru import logger
 
@@ -21,9 +22,12 @@ from tfwatch.ports import BackupStoragePort
 from tfwatch.retry import Backoff
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
+from tfwatch.spool.reader import reader_of
 
 BETWEEN_BACKUPS: Final = Backoff(initial=30.0, maximum=3600.0)
 """Between attempts to back up one package, seconds."""
+
+_LET_US_READ: Final = "let the daemon's user read it: chmod a+r"
 
 CLEAN_UP_SECONDS: Final = 24 * 3600.0
 """An upload that is still unfinished after so long is abandoned; looked for as often."""
@@ -62,7 +66,8 @@ class Store:
             if state is None or state.stage is not Stage.DELIVERED or state.backed_up:
                 return None
             where = Whereabouts(file=Stage.DELIVERED, log=Stage.DELIVERED, status=state.status)
-            return self._store(state, where, Stage.DELIVERED, storage, wiring)
+            open_zip = partial(self._desk.folders.reader, Stage.DELIVERED, name)
+            return self._store(state, where, open_zip, storage, wiring)
 
     def back_up_waiting(self, claim: Claim, admitted: Admitted, wiring: Wiring) -> None:
         """Back up a claimed package while deliveries are off, and put it back into the outbox."""
@@ -72,7 +77,8 @@ class Store:
             return
         where = Whereabouts(file=Stage.OUTBOX, log=admitted.where.log, status=admitted.where.status)
         state = admitted.state or self._first_row(claim, admitted, where, "waits in outbox/; a copy is kept meanwhile")
-        delay = None if state.backed_up else self._store(state, where, Stage.CLAIMED, storage, wiring)
+        open_zip = partial(reader_of, admitted.fd)
+        delay = None if state.backed_up else self._store(state, where, open_zip, storage, wiring)
         self._admission.give_back(claim)
         entry = self._desk.folders.look(Stage.OUTBOX, claim.name)
         if delay is None:
@@ -89,7 +95,8 @@ class Store:
         if admitted.where.log is Stage.CLAIMED:
             where = admitted.where
         state = admitted.state or self._first_row(claim, admitted, where, "stored before it is sent")
-        if not state.backed_up and self._store(state, where, Stage.CLAIMED, storage, wiring) is not None:
+        open_zip = partial(reader_of, admitted.fd)
+        if not state.backed_up and self._store(state, where, open_zip, storage, wiring) is not None:
             return None
         return storage.presign(self._key(state, wiring), expires_seconds=expires_seconds)
 
@@ -118,7 +125,12 @@ class Store:
         return backup_key(wiring.policy.s3_prefix, state.first_at.date(), package_of(state))
 
     def _store(
-        self, state: PackageState, where: Whereabouts, at: Stage, storage: BackupStoragePort, wiring: Wiring
+        self,
+        state: PackageState,
+        where: Whereabouts,
+        open_zip: Callable[[], BinaryIO],
+        storage: BackupStoragePort,
+        wiring: Wiring,
     ) -> float | None:
         package = package_of(state)
         try:
@@ -128,7 +140,7 @@ class Store:
                         package=package,
                         key=self._key(state, wiring),
                         order_id=state.order_id,
-                        open_zip=lambda: self._desk.folders.reader(at, state.name),
+                        open_zip=open_zip,
                         stopping=self._stopping,
                         progress=progress,
                     )
@@ -136,10 +148,15 @@ class Store:
         except Stopping:
             return BETWEEN_BACKUPS.initial
         except (FileNotFoundError, NotAPackage):
-            logger.warning("{}/{}: vanished before it was backed up", at, printable(state.name))
+            logger.warning("delivered/{}: vanished before it was backed up", printable(state.name))
             return None
-        except (ServiceFailure, ContentChanged) as failure:
-            return self._failed(state, where, failure)
+        except (PermissionError, BlockingIOError) as error:
+            return self._failed(state, where, f"{printable(state.name)} can't be read: {error.strerror}", _LET_US_READ)
+        except ContentChanged as changed:
+            said = str(changed) or "the ZIP changed while it was stored"
+            return self._failed(state, where, said, "the file was changed: compare it with log.csv")
+        except ServiceFailure as failure:
+            return self._failed(state, where, str(failure), failure.hint, code=failure.code)
         self._stored(state, where, stored)
         return None
 
@@ -150,10 +167,9 @@ class Store:
         )  # fmt: skip
         self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
 
-    def _failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure | ContentChanged) -> float:
-        code = failure.code if isinstance(failure, ServiceFailure) else None
-        hint = failure.hint if isinstance(failure, ServiceFailure) else "the file was changed: compare it with log.csv"
-        said = str(failure) or "the ZIP changed while it was stored"
+    def _failed(
+        self, state: PackageState, where: Whereabouts, said: str, hint: str, *, code: int | None = None
+    ) -> float:
         before = self.trouble
         self.trouble = f"{said}{f'; {hint}' if hint else ''}"
         if self.trouble != before:

@@ -25,6 +25,7 @@ from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Ver
 from tfwatch.ports import TranscriptionPort
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
+from tfwatch.spool.reader import reader_of
 
 _SOURCE_URL_SECONDS: Final = 7 * 24 * 3600
 """How long a presigned URL lives: the most that signature version 4 allows."""
@@ -73,6 +74,9 @@ class SubmitDelivery:
         except (FileNotFoundError, NotAPackage):
             logger.warning("{}: vanished from claimed/ before it was read", printable(claim.name))
             return
+        except (PermissionError, BlockingIOError) as error:
+            self._put_back_unread(claim, error)
+            return
         try:
             admitted = self._admission.admit(claim, fd, wiring.policy)
             if admitted is not None:
@@ -91,6 +95,14 @@ class SubmitDelivery:
             states = self._desk.index.named(claim.name)
             if not any(state.stage is Stage.CLAIMED for state in states):
                 self._admission.give_back(claim)
+
+    def _put_back_unread(self, claim: Claim, error: OSError) -> None:
+        """Its owner may take our right to read away at any moment. What may have been sent waits for its return."""
+        if claim.recovered:
+            self._admission.tell_unreadable(claim, error)
+            self._in_limbo(claim.name, BETWEEN_ROUNDS.initial)
+        else:
+            self._admission.give_back(claim)
 
     # --- may it go? ------------------------------------------------------------------------------------------------
 
@@ -192,7 +204,7 @@ class SubmitDelivery:
         )  # fmt: skip
         with self._board.working(package.name, "sending", package.bytes) as progress:
             submission = Submission(
-                package=package, open_zip=lambda: self._desk.folders.reader(Stage.CLAIMED, claim.name),
+                package=package, open_zip=lambda: reader_of(admitted.fd),
                 idempotency_key=key, maybe_sent=content.unknown, known_order=self._desk.index.knows_order,
                 stopping=self._stopping, progress=progress, source_url=source_url, decided=self._decided(admitted),
             )  # fmt: skip

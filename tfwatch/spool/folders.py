@@ -18,7 +18,7 @@ from tfwatch.model import Stage
 from tfwatch.spool.durable import sync_folder, write_file
 from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
-from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, reason_name
+from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
 from tfwatch.spool.renames import rename_noreplace
 
 PRIVATE: Final = ".tfwatch"
@@ -195,6 +195,16 @@ class Folders:
         info = os.lstat(self.path(stage, name))
         return f"owner {info.st_uid}:{info.st_gid}, mode {stat.S_IMODE(info.st_mode):04o}"
 
+    def how_to_let_go(self, stage: Stage, name: str, error: PermissionError) -> str:
+        """The command after which a file that we may not rename out of its folder can be."""
+        folder = self._where[stage]
+        if error.errno == errno.EACCES:
+            return f"chmod u+wx {folder}"
+        info = os.stat(folder)
+        if info.st_mode & stat.S_ISVTX and info.st_uid != os.geteuid():
+            return f"its folder is sticky and not ours: chown {os.geteuid()} {folder}"
+        return f"chattr -i -a '{printable(self.path(stage, name))}'"
+
     def identity(self, stage: Stage) -> tuple[int, int] | None:
         """Device and inode of a stage's folder: it changes when somebody replaces the folder."""
         try:
@@ -235,7 +245,8 @@ class Folders:
     def open(self, stage: Stage, name: str) -> int:
         """Open a package for reading: a descriptor of a regular file, never one behind a link.
 
-        Raises `NotAPackage`, or OSError (PermissionError, FileNotFoundError…).
+        Raises `NotAPackage`, or OSError: FileNotFoundError, PermissionError, BlockingIOError while another program
+        holds a lease on it (Samba's oplocks; our try makes the kernel take it away within 45 s)…
         """
         try:
             fd = os.open(

@@ -35,6 +35,7 @@ __all__ = [
     "hash_file",
     "ignore_lease_signals",
     "inspect",
+    "is_hollow",
     "probe",
 ]
 
@@ -190,6 +191,15 @@ def inspect(
         uncompressed_bytes=survey.uncompressed_bytes,
         trace_id=trace_id,
     )
+
+
+def is_hollow(fd: int, max_bytes: int) -> bool:
+    """Whether it is larger than `max_bytes` and most of it was never written.
+
+    A file of terabytes is made in no time and takes no room; hashing it, which a refusal needs, takes hours.
+    """
+    info = os.fstat(fd)
+    return info.st_size > max_bytes and 512 * info.st_blocks < info.st_size // 2
 
 
 def hash_file(fd: int, *, stopping: Callable[[], bool], progress: Callable[[int], None]) -> Sha256:
