@@ -63,6 +63,7 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         _wait_for_room(folders, environ)
         folders.prepare()
         with lock.hold(folders.lock):
+            folders.tidy()
             folders.prove()
             return _run_locked(folders, loaded, exec_id, environ)
     except SpoolUnusable as error:

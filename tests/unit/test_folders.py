@@ -129,6 +129,19 @@ def test_paths_are_those_of_the_contract(root: Path, folders: Folders) -> None:
     assert f"{root}/.tfwatch/claimed" == folders.folder(Stage.CLAIMED)
 
 
+def test_what_the_dead_left_half_written_is_removed(folders: Folders) -> None:
+    """Probes and half-written small files of daemons that were killed go at the start; nobody else's file does."""
+    litter = [lay(folders, stage, ".probe-0123abcd") for stage in Stage]
+    litter += [lay(folders, Stage.REJECTED, ".0123456789ab.tmp"), Path(folders.state).with_name(".ba9876543210.tmp")]
+    litter[-1].touch()
+    others = [lay(folders, Stage.OUTBOX, ".0123456789ab.tmp"), lay(folders, Stage.REJECTED, "p.zip.tmp")]
+    others.append(Path(folders.requests) / ".0123456789ab.tmp")
+    others[-1].touch()
+    folders.tidy()
+    assert [] == [path for path in litter if path.exists()]
+    assert others == [path for path in others if path.exists()]
+
+
 @pytest.mark.parametrize(("make", "problem"), [(False, "does not exist"), (True, "is not a directory")])
 def test_a_root_that_is_no_folder_is_not_made_up(tmp_path: Path, make: bool, problem: str) -> None:
     """An unmounted disk must not be replaced by an empty spool on the system's own: say what to do instead."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from typing import Final
+
+HALF_WRITTEN: Final = re.compile(r"\.[0-9a-f]{12}\.tmp")
+"""The names under which `write_file` writes: one that is still there after its writer has died is worth nothing."""
 
 
 def write_file(path: str, text: str, *, mode: int, durable: bool = True, as_folder: bool = False) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 from tfwatch.model import Stage
-from tfwatch.spool.durable import sync_folder, write_file
+from tfwatch.spool.durable import HALF_WRITTEN, sync_folder, write_file
 from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
@@ -31,6 +33,7 @@ _WHERE: Final = {
 }
 _PRIVATE_FOLDERS: Final = (f"{PRIVATE}/requests", "logs", "rollbacks")
 CANARY: Final = ".tfwatch-canary"
+_PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
 
 ROOM_TO_WORK: Final = 1 << 20
 """Bytes of free space without which nothing is begun: the log and its projection must be able to grow."""
@@ -114,6 +117,23 @@ class Folders:
             raise SpoolUnusable(path, f"can't be made: {error.strerror}", f"make it: {_install(path)}") from error
         else:
             sync_folder(os.path.dirname(path))
+
+    def tidy(self) -> None:
+        """Remove what daemons left behind that died while they wrote a small file. Hold the lock.
+
+        A request that a command is just leaving is not ours to remove, nor anybody's file in outbox/.
+        """
+        half_written = (
+            self._where[Stage.REJECTED],
+            *(os.path.join(self.root, where) for where in (PRIVATE, "rollbacks")),
+        )
+        for folder, pattern in (
+            *((folder, _PROBE) for folder in self._where.values()),
+            *((folder, HALF_WRITTEN) for folder in half_written),
+        ):
+            for name in filter(pattern.fullmatch, os.listdir(folder)):
+                with suppress(OSError):  # it is in nobody's way
+                    os.unlink(os.path.join(folder, name))
 
     def prove(self) -> None:
         """Take one probe file through every folder: two mounts may share a device number and still refuse.
