@@ -163,6 +163,7 @@ def _live_on(play: Play, stage: Scene) -> None:
     assert process.poll() is None, f"the daemon ended, exit code {process.poll()}\n{stage.picture()}"
     code = spool.stop(seconds=DEADLINE)
     assert 0 == code, f"exit code {code} at the stop\n{stage.picture()}"
+    assert [] == spool.litter(), stage.picture()
 
 
 def _wait_until(condition: Callable[[], bool], stage: Scene) -> None:

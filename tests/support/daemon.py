@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -210,6 +211,11 @@ class Spool:
             assert str(number) == line.partition(",")[0], self.picture()
         lying = [name for stage in STAGES for name in self.names(stage)] + list(self.claimed())
         assert sorted(set(lying)) == sorted(lying), self.picture()
+
+    def litter(self) -> list[str]:
+        """What a stopped daemon left half-written: probes, small files under their first names."""
+        found = [path for path in self.root.rglob(".*") if re.fullmatch(r"\.probe-.*|\..*\.tmp", path.name)]
+        return sorted(str(path) for path in found)
 
     def state(self) -> dict[str, Any]:
         """What the running daemon shows of itself."""
