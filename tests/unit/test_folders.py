@@ -437,8 +437,20 @@ def test_a_removed_package_is_gone(folders: Folders) -> None:
 def test_a_folder_that_can_not_be_synced_is_an_error(folders: Folders) -> None:
     """Nobody is told that a move is on disk when it isn't."""
     os.rmdir(folders.folder(Stage.DELIVERED))
-    with pytest.raises(FileNotFoundError):
+    Path(folders.folder(Stage.DELIVERED)).touch()
+    with pytest.raises(NotADirectoryError):
         folders.sync(Stage.DELIVERED)
+
+
+def test_a_folder_that_was_taken_away_holds_no_move_up(folders: Folders) -> None:
+    """The target is made again and the package gets there; the source's names left with it, so a sync has no work."""
+    data = lay(folders, Stage.CLAIMED, "a.zip").read_bytes()
+    for stage in (Stage.OUTBOX, Stage.SUBMITTED):
+        os.rmdir(folders.folder(stage))
+    folders.move(Stage.CLAIMED, "a.zip", Stage.SUBMITTED)
+    folders.sync(Stage.SUBMITTED, Stage.OUTBOX)
+
+    assert data == Path(folders.path(Stage.SUBMITTED, "a.zip")).read_bytes()
 
 
 def test_a_name_is_free_when_no_other_stage_has_it(folders: Folders) -> None:

@@ -6,6 +6,7 @@ so that a power cut can't take the move back once its fact was logged.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -301,16 +302,30 @@ class Folders:
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
         """Rename a package into another stage; never over another file. A reason file goes when its package does.
 
-        Not yet on disk: `sync` both. Raises FileExistsError, FileNotFoundError, OSError.
+        A stage's folder that somebody took away is made again. Not yet on disk: `sync` both.
+        Raises FileExistsError, FileNotFoundError (the package is gone), SpoolUnusable, OSError.
         """
-        self.atomic_renames &= rename_noreplace(self.path(source, name), self.path(target, new_name or name))
+        here, there = self.path(source, name), self.path(target, new_name or name)
+        while True:
+            try:
+                self.atomic_renames &= rename_noreplace(here, there)
+            except FileNotFoundError:
+                if not os.path.lexists(here):
+                    raise
+                self._make(self._where[target], private=target is Stage.CLAIMED)
+            else:
+                break
         if source is Stage.REJECTED and (source, name) != (target, new_name or name):
             self.remove_reason(name)
 
     def sync(self, *stages: Stage) -> None:
-        """Put the names in these folders on disk. An error is final: the caller must not try again."""
+        """Put the names in these folders on disk. An error is final: the caller must not try again.
+
+        A folder that somebody took away has taken its names with it: there is nothing left to put on disk.
+        """
         for stage in stages:
-            sync_folder(self._where[stage])
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(self._where[stage])
 
     def remove(self, stage: Stage, name: str) -> None:
         """Remove a package that is backed up and logged as such; synced."""
