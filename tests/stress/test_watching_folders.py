@@ -1,0 +1,147 @@
+"""outbox/ and the whole spool taken away and put back in every way, under a stream of drops: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Spool, wait_until, zip_bytes
+from tests.support.extent import Extent
+from tests.support.portal import digest, ordered
+from tfwatch.sandbox.server import Sandbox
+
+RESCAN_SECONDS = 2
+PATIENCE = 90.0
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Stream(threading.Thread):
+    """Somebody who drops ZIPs all the time, by a rename from beside the outbox. Knows where each one went."""
+
+    def __init__(self, spool: Spool, count: int) -> None:
+        super().__init__(daemon=True)
+        self._spool = spool
+        self._count = count
+        self._go = threading.Event()
+        self._number = 0
+        self.dropped: dict[str, str] = {}
+
+    def run(self) -> None:
+        while self._number < self._count and not self._go.wait(0.01):
+            name, content = f"s{self._number:05}.zip", zip_bytes(seed=self._number, size=64)
+            ready = self._spool.home / f"ready-{name}"
+            ready.write_bytes(content)
+            try:
+                os.rename(ready, self._spool.root / "outbox" / name)
+            except OSError:
+                continue  # there is no outbox just now, or it is on another mount: tried again
+            self.dropped[name] = digest(content)
+            self._number += 1
+
+    def stop(self) -> None:
+        self._go.set()
+        self.join()
+
+
+@contextmanager
+def streaming(spool: Spool, count: int) -> Iterator[Stream]:
+    stream = Stream(spool, count)
+    stream.start()
+    try:
+        yield stream
+    finally:
+        stream.stop()
+
+
+def still_hears(spool: Spool) -> None:
+    """Ten ZIPs, one after the other, each delivered at once: by its event, since the next rescan is an hour away."""
+    spool.configure(spool={"rescan_seconds": 3600})
+    wait_until(lambda: "configuration taken over" in spool.output.read_text(), "the rescan is far away", PATIENCE)
+    for number in range(10):
+        spool.drop(f"heard{number}.zip", seed=10**7 + number)
+        spool.wait_for("delivered", f"heard{number}.zip", seconds=PATIENCE)
+    assert "inotify" == spool.state()["watch"]["mode"]
+    assert 1 == spool.output.read_text().count("watching ")
+
+
+def rename_away(outbox: Path, aside: Path) -> None:
+    """The folder goes; the daemon makes a new one."""
+    outbox.rename(aside)
+
+
+def rename_away_and_make(outbox: Path, aside: Path) -> None:
+    """The folder goes, and a person makes a new one at once."""
+    outbox.rename(aside)
+    outbox.mkdir(exist_ok=True)
+
+
+def swap(outbox: Path, aside: Path) -> None:
+    """Another folder, with a ZIP in it already, takes its place in two renames."""
+    other = outbox.with_name(f"other-{aside.name}")
+    other.mkdir()
+    outbox.rename(aside)
+    try:
+        other.rename(outbox)
+    except OSError:  # the daemon was quicker, and somebody has dropped something into its folder
+        shutil.rmtree(other)
+
+
+def remove_and_make(outbox: Path, aside: Path) -> None:
+    """The folder is removed in a moment in which it is empty, and made again: it may well get its old inode."""
+
+    def removed() -> bool:
+        try:
+            outbox.rmdir()
+        except OSError:
+            return False
+        return True
+
+    wait_until(removed, "the outbox is empty for a moment", PATIENCE)
+    outbox.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("replace", [rename_away, rename_away_and_make, swap, remove_and_make])
+def test_a_replaced_outbox(
+    sandbox: Sandbox, spool: Spool, extent: Extent, replace: Callable[[Path, Path], None]
+) -> None:
+    """Under a stream of drops, again and again: all in the new folder goes out, what left with the old one stays."""
+    times = max(3, min(10, extent.packages // 500))
+    outbox, asides = spool.root / "outbox", []
+    spool.configure(spool={"rescan_seconds": RESCAN_SECONDS})
+    spool.start()
+    slowest = 0.0
+    with streaming(spool, 200 * times) as stream:
+        for number in range(times):
+            before = len(stream.dropped)
+            wait_until(lambda before=before: len(stream.dropped) > before + 30, "drops before", PATIENCE)
+            asides.append(spool.home / f"aside{number}")
+            replace(outbox, asides[-1])
+            wait_until(outbox.is_dir, "there is an outbox again", PATIENCE)
+            began = time.monotonic()
+            spool.drop(f"after{number}.zip", seed=10**6 + number)
+            spool.wait_for("delivered", f"after{number}.zip", seconds=PATIENCE)
+            slowest = max(slowest, time.monotonic() - began)
+        stream.stop()
+    kept = {path.name: digest(path.read_bytes()) for aside in asides for path in aside.glob("*.zip")}
+    due = {name: sha256 for name, sha256 in stream.dropped.items() if name not in kept}
+    spool.wait_for("delivered", *due, seconds=PATIENCE)
+    still_hears(spool)
+
+    assert kept.items() <= stream.dropped.items()
+    orders = ordered(sandbox)
+    assert dict.fromkeys(due.values(), 1).items() <= orders.items()
+    assert len(due) + times + 10 == orders.total()
+    assert slowest < RESCAN_SECONDS + 15
+    spool.assert_sound()
+    print(
+        f"\n{replace.__name__}: {times} times under {len(stream.dropped)} drops, {len(kept)} left with the old folder, "
+        f"{len(due)} sent once; the first ZIP in the new one after {slowest:.1f} s at most"
+    )
