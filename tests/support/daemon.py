@@ -117,6 +117,10 @@ class Spool:
             wait_until(lambda: self._watching(before) or self.process.poll() is not None, "the daemon watches")
             assert self.process.poll() is None, self.output.read_text()
 
+    def is_watching(self) -> bool:
+        """Whether some daemon has said so since the output began."""
+        return self.output.exists() and self._watching(0)
+
     def _watching(self, before: int) -> bool:
         return b"watching " in self.output.read_bytes()[before:]
 
