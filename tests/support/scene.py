@@ -141,16 +141,24 @@ class Scene:
 
 @contextmanager
 def scene(
-    home: Path, server: S3Server, *, portal: PortalSettings | None = None, faults: Sequence[Any] = (), **sections: Any
+    home: Path,
+    server: S3Server,
+    *,
+    portal: PortalSettings | None = None,
+    faults: Sequence[Any] = (),
+    seed: int = 0,
+    **sections: Any,
 ) -> Iterator[Scene]:
     """A scene with everything on: a sandbox of its own, a bucket of its own on `server`, the sheet at once.
 
-    `sections` change the configuration. The daemon is not started; it is gone at the end.
+    `seed`: for the faults' probabilities. `sections` change the configuration. The daemon is not started; it is gone at
+    the end.
     """
     settings = SandboxSettings(
         portal=portal or PortalSettings(verdict_delay=0.1),
         sheets=SheetsSettings(writes_per_minute=1_000_000, reads_per_minute=1_000_000),
         faults=tuple(faults),
+        seed=seed,
     )
     bucket = f"b-{uuid.uuid4().hex[:12]}"
     server.client().create_bucket(Bucket=bucket)

@@ -134,7 +134,7 @@ def test_a_service_that_asks_us_to_wait_may_still_fall(given: Given) -> None:
 def test_failures_before_a_pause_are_forgotten(given: Given) -> None:
     """After a person mended the cause one failure is one failure, however long the pause was."""
     given.fail()
-    given.rollback.pause(package(), BAD_KEY)
+    given.rollback.pause(package(), BAD_KEY, began=given.clock())
     given.clock.go(86_400)
     given.rollback.lift(actor=Actor.OPERATOR, why="new key")
 
@@ -186,7 +186,7 @@ def test_a_later_rollback_is_appended(given: Given) -> None:
     """Same run, same document: one head, a section for each moment, pauses too."""
     given.trip("a_v1.zip")
     given.rollback.lift(actor=Actor.OPERATOR, why="mended")
-    given.rollback.pause(package("b_v1.zip"), BAD_KEY)
+    given.rollback.pause(package("b_v1.zip"), BAD_KEY, began=given.clock())
     given.rollback.lift(actor=Actor.OPERATOR, why="mended")
     given.trip("c_v1.zip")
 
@@ -257,7 +257,7 @@ def test_whether_it_was_sent_is_remembered(given: Given, sent: bool) -> None:
 def test_a_pause_rejects_nothing(given: Given) -> None:
     """401, 402, 403…: switched off with the service's words and the next step; documented; the package stays."""
     about = given.home.lay(package(), O)
-    given.rollback.pause(about, BAD_KEY)
+    given.rollback.pause(about, BAD_KEY, began=given.clock())
 
     facts, why = read_detail(given.home.last().detail)
     assert (Event.DISABLED, Actor.TFWATCH) == (given.home.last().event, given.home.last().actor)
@@ -272,7 +272,7 @@ def test_a_pause_rejects_nothing(given: Given) -> None:
 
 def test_a_pause_without_a_hint_is_a_whole_sentence(given: Given) -> None:
     """No dangling semicolon."""
-    given.rollback.pause(package(), ServiceError("HTTP 405"))
+    given.rollback.pause(package(), ServiceError("HTTP 405"), began=given.clock())
 
     assert "HTTP 405" == read_detail(given.home.last().detail)[1]
 
@@ -283,7 +283,7 @@ def test_of_many_lanes_one_pauses(given: Given) -> None:
 
     def lane() -> None:
         barrier.wait()
-        given.rollback.pause(package(), BAD_KEY)
+        given.rollback.pause(package(), BAD_KEY, began=given.clock())
 
     threads = [threading.Thread(target=lane) for _ in range(8)]
     for thread in threads:
@@ -383,3 +383,18 @@ def test_what_was_accepted_is_never_requeued_by_a_lift(given: Given) -> None:
 
     assert {"ok_v1.zip"} == given.home.lies_in(S)
     assert HERE["base_url"] == read_detail(given.home.records()[0].detail)[0]["base_url"]
+
+
+def test_what_was_asked_before_it_was_lifted_is_old_news(given: Given) -> None:
+    """Lanes that were under way when a person lifted it bring answers from before: these neither pause nor trip it."""
+    given.rollback.pause(package(), BAD_KEY, began=given.clock())
+    began = given.clock()
+    given.clock.go(1)
+    given.rollback.lift(actor=Actor.OPERATOR, why="the key is right now")
+    given.rollback.pause(package("b_v1.zip"), BAD_KEY, began=began)
+    assert [False] * 5 == [given.rollback.failed(began=began) for _ in range(5)]
+    assert given.switch.stand.open
+    assert ["DISABLED", "ENABLED"] == given.home.events()
+
+    given.rollback.pause(package("b_v1.zip"), BAD_KEY, began=given.clock())
+    assert "paused" == given.switch.stand.word

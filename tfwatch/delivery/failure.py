@@ -180,7 +180,7 @@ class SettleFailure:
     def _after_service_error(self, attempt: Attempt, failure: ServiceError) -> None:
         if attempt.claim.probe:
             self._switch.probe_failed()
-        self._rollback.pause(attempt.package, failure)
+        self._rollback.pause(attempt.package, failure, began=attempt.began)
 
     def _trips(self, attempt: Attempt, failure: ServiceFailure) -> bool:
         """Hold everybody if the service asks for it; says whether this failure is one too many.

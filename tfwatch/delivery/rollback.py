@@ -77,8 +77,10 @@ class Rollback:
     def failed(self, *, began: float) -> bool:
         """One more failed delivery, begun at `began` (monotonic). True: the caller's package trips the rollback.
 
-        Only one caller is told so; the switch must still be open.
+        Only one caller is told so; the switch must still be open, and not have been lifted since.
         """
+        if self._switch.lifted_since(began):
+            return False
         self._switch.did_not()
         with self._lock:
             if self._tripping or self._switch.stand.word not in ("enabled", "waiting"):
@@ -107,10 +109,10 @@ class Rollback:
             self._tripping = False
         self._document()
 
-    def pause(self, package: Package, error: ServiceError) -> None:
-        """The service can't serve anyone: stop asking until a person acts. No package is rejected."""
+    def pause(self, package: Package, error: ServiceError, *, began: float) -> None:
+        """The service, asked at `began`, can't serve anyone: stop asking until a person acts. Rejects no package."""
         with self._lock:
-            if self._switch.stand.word not in ("enabled", "waiting"):
+            if self._switch.lifted_since(began) or self._switch.stand.word not in ("enabled", "waiting"):
                 return
             self._breaker = self._breaker.succeeded()
             why = "; ".join(filter(None, (error.message, error.hint)))

@@ -57,6 +57,7 @@ class Switch:
         self._setting = Setting(enabled=False, source="default")
         self._held = index.integration(integration)
         self._hold_until = 0.0
+        self._lifted_at = float("-inf")
         self._ramp: Ramp | None = None
         self._probing = False
         self._probes = 0
@@ -156,6 +157,11 @@ class Switch:
             )  # fmt: skip
         return Stand(open=True, word="enabled", source=setting.source)
 
+    def lifted_since(self, moment: float) -> bool:
+        """Whether it was switched on after that moment: what was asked before then says nothing of the service now."""
+        with self._lock:
+            return self._lifted_at > moment
+
     @property
     def held(self) -> bool:
         """Whether a rollback, a pause or `disable` keeps it off."""
@@ -200,6 +206,7 @@ class Switch:
         )
         with self._lock:
             if event is Event.ENABLED:
+                self._lifted_at = self._clock()
                 self._ramp = Ramp.begin(self._clock(), self._rng)
             self._held = self._index.integration(self.integration)
             self._plan_probe()

@@ -158,6 +158,10 @@ class Sandbox:
         """Put these faults in force instead of the ones before; none at all heals it."""
         self._on_loop(lambda: self._services.set_faults(faults))
 
+    def faults(self) -> list[tuple[Fault, int]]:
+        """The faults in force and how often each has hit, as `GET /_sandbox/faults` shows them."""
+        return self._on_loop(self._services.faults.listing)
+
     def set_settings(self, **changes: Mapping[str, object]) -> None:
         """Change settings: `portal={…}`, `sheets={…}`. Raises `pydantic.ValidationError`."""
         self._on_loop(lambda: self._services.set_settings(changes))
