@@ -12,11 +12,16 @@ import pytest
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "7z": "p7zip-full",
+    "busybox": "busybox-static",
     "chattr": "e2fsprogs",
     "curl": "curl",
     "fusermount3": "fuse3",
     "inotifywait": "inotify-tools",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
     "openssl": "openssl",
+    "qemu-system-x86_64": "qemu-system-x86",
     "rsync": "rsync",
     "sftp": "openssh-client",
     "sshd": "openssh-server",
