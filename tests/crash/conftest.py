@@ -1,9 +1,14 @@
-"""One real S3 server for all scenes."""
+"""One real S3 server for all scenes; what is recorded once for all tests of power cuts."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 
+from tests.support.recorded import SCENARIOS, Recorded, recorded
 from tests.support.s3_servers import S3Server, seaweed
 
 
@@ -11,3 +16,13 @@ from tests.support.s3_servers import S3Server, seaweed
 def server() -> S3Server:
     """SeaweedFS over http; each scene has its own bucket."""
     return seaweed("http")
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory, server: S3Server) -> Iterator[dict[str, Recorded]]:
+    """One recording of each scenario, by its name."""
+    home = tmp_path_factory.mktemp("recorded")
+    with ExitStack() as stack:
+        made = [recorded(home / scenario.__name__, server, scenario) for scenario in SCENARIOS]
+        yield {found.what: found for found in map(stack.enter_context, made)}
+    shutil.rmtree(home)

@@ -43,6 +43,10 @@ class Extent:
         """Chance for one purpose, the same in every run with this seed."""
         return random.Random(f"{self.seed} {what}")
 
+    def shuffled(self, cases: list[_T], what: str) -> list[_T]:
+        """The same cases in another order, so that a run cut short has seen a bit of everything."""
+        return self.rng(f"order of {what}").sample(cases, len(cases))
+
     def sample(self, cases: list[_T], what: str) -> list[_T]:
         """One case in `share`, at least one, in order; over many commits each gets its turn."""
         if self.share <= 1 or not cases:

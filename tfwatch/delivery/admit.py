@@ -153,6 +153,7 @@ class Admission:
             self._wait_behind(claim, sha256)
             return
         try:
+            self._put_on_disk(fd)
             where = self._where(claim, package, self._desk.index.package(sha256, claim.name))
             if where is not None:
                 self.refuse(claim, package, where, flaw=flaw, message=message)
@@ -176,6 +177,7 @@ class Admission:
             return None
         keep = False
         try:
+            self._put_on_disk(fd)
             state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
             package = self._package(claim, sha256, inspection.bytes, inspection.trace_id, state)
             where = self._where(claim, package, state)
@@ -189,6 +191,13 @@ class Admission:
         finally:
             if not keep:
                 self.release(sha256)
+
+    def _put_on_disk(self, fd: int) -> None:
+        """Before the first fact about it. People drop files without syncing them: after a power cut the log would
+        know a content that is gone, and the ZIP under its name would have 0 bytes or be back in the outbox.
+        """
+        os.fdatasync(fd)
+        self._desk.folders.sync(Stage.OUTBOX, Stage.CLAIMED)
 
     def release(self, sha256: str) -> None:
         """Let go of a content; its twins may be looked at now."""

@@ -188,9 +188,6 @@ class SubmitDelivery:
         generation = content.generation + 1 if content.ended else content.generation
         key = package.sha256 if generation == 1 else f"{package.sha256}-{generation}"
         state = admitted.state
-        # People drop files without syncing them: after a power cut a sent package must not have 0 bytes.
-        os.fdatasync(admitted.fd)
-        self._desk.folders.sync(Stage.OUTBOX, Stage.CLAIMED)
         where = self._desk.settle(
             package, Event.ATTEMPTED, admitted.where, attempt=(state.rounds if state else 0) + 1,
             detail=write_detail(
