@@ -266,6 +266,7 @@ class Daemon:
             self._folders.prepare()
         except SpoolUnusable as error:
             logger.error("{}", error)
+        self.desk.look_at_mounts()
         self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
 
     def _look_at_free_space(self) -> None:

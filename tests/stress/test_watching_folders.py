@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ import pytest
 
 from tests.support.daemon import Spool, wait_until, zip_bytes
 from tests.support.extent import Extent
+from tests.support.host import mounted, unmet
 from tests.support.portal import digest, ordered
+from tfwatch.model import Integration
 from tfwatch.sandbox.server import Sandbox
 
 RESCAN_SECONDS = 2
@@ -145,3 +149,62 @@ def test_a_replaced_outbox(
         f"\n{replace.__name__}: {times} times under {len(stream.dropped)} drops, {len(kept)} left with the old folder, "
         f"{len(due)} sent once; the first ZIP in the new one after {slowest:.1f} s at most"
     )
+
+
+# --- mounts -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def covered(folder: Path, kind: str, beside: Path) -> Iterator[None]:
+    """Another mount lies on a folder for the length of the block: a file system of its own, or the same one again."""
+    if kind == "tmpfs":
+        with mounted(folder, "tmpfs"):
+            yield
+        return
+    if os.geteuid() != 0:
+        unmet("needs root to mount")
+    beside.mkdir()
+    subprocess.run(["mount", "--bind", str(beside), str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+@pytest.mark.parametrize("stage", ["outbox", "submitted", "delivered"])
+def test_another_mount_on_a_folder(sandbox: Sandbox, spool: Spool, stage: str, kind: str) -> None:
+    """No file can be renamed across: it is said, packages wait, and once it is unmounted all go on by themselves."""
+    spool.configure(spool={"rescan_seconds": RESCAN_SECONDS})
+    spool.start()
+    assert spool.process is not None
+    spool.drop("before.zip", seed=1)
+    spool.wait_for("delivered", "before.zip", seconds=PATIENCE)
+    expected = [digest(zip_bytes(seed=seed)) for seed in (1, 2)]
+
+    spool.process.send_signal(signal.SIGSTOP)
+    spool.drop("under.zip", seed=2)
+    with covered(spool.root / stage, kind, spool.home / "beside"):
+        if stage == "outbox":
+            (spool.root / stage / "on.zip").write_bytes(zip_bytes(seed=3))
+        spool.process.send_signal(signal.SIGCONT)
+        spool.wait_for_state(
+            lambda state: [text for text in state["problems"] if f"{stage}: is a mount of its own" in text],
+            "status names the mount",
+            PATIENCE,
+        )
+        spool.wait_for_state(lambda state: state, "it beats")
+        seen = spool.state()["at"]
+        spool.ask("disable", integration=Integration.S3)
+        spool.wait_for_state(lambda state: state["at"] != seen, "it goes on beating", PATIENCE)
+        assert "under.zip" not in spool.names("delivered") | spool.names(stage)
+    spool.wait_for("delivered", "before.zip", "under.zip", seconds=PATIENCE)
+    still_hears(spool)
+
+    assert dict.fromkeys(expected, 1).items() <= ordered(sandbox).items()
+    assert 2 + 10 == ordered(sandbox).total()
+    assert 1 == spool.output.read_text().count("is a mount of its own")
+    assert 1 == spool.output.read_text().count("is no mount of its own any more")
+    spool.assert_sound()
+    print(f"\n{kind} on {stage}/: said, waited, went on")

@@ -15,6 +15,7 @@ from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
+from tfwatch.errors import Stopping
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect, is_hollow
@@ -131,6 +132,8 @@ class Admission:
         except FileExistsError:
             name = self._desk.folders.free_name(name, leaving=Stage.CLAIMED, taken=self._desk.in_work.__contains__)
             self._desk.move(Stage.CLAIMED, claim.name, Stage.OUTBOX, name)
+        except Stopping:
+            return  # it lies in claimed/, as after a crash: the next start puts it back
         self._waiting.put(name, self._desk.folders.look(Stage.OUTBOX, name), seconds)
 
     # --- sound? ----------------------------------------------------------------------------------------------------

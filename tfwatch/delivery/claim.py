@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -204,6 +205,12 @@ class Outbox:
             self._desk.in_work.release(name)
             mend = self._desk.folders.how_to_let_go(Stage.OUTBOX, entry.name, error)
             self._tell(entry.name, f"outbox/{printable(entry.name)}: can't be claimed: {error.strerror}; {mend}")
+            return False
+        except OSError as error:
+            self._desk.in_work.release(name)
+            if error.errno != errno.EXDEV or not self._desk.look_at_mounts():
+                raise
+            self._ready.clear()  # it holds for all of them; that is said once, and looked at again with each scan
             return False
         self._unfinished.pop(entry.name, None)
         self._still.forget(entry.name)

@@ -6,6 +6,7 @@ the file is renamed and both folders are synced. A crash in between leaves a fil
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -138,6 +139,8 @@ class Desk:
         self._stopping = stopping
         self._pause = threading.Event()
         self._moved: set[tuple[str, str]] = set()
+        self._mounts_lock = threading.Lock()
+        self.apart: frozenset[Stage] = frozenset()
 
     def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
         """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
@@ -229,15 +232,54 @@ class Desk:
         return Whereabouts(file=target, log=target, status=where.status)
 
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
-        """Rename, and put both folders on disk. The watcher is told that this arrival is ours."""
+        """Rename, and put both folders on disk. The watcher is told that this arrival is ours.
+
+        While another mount lies on one of the folders this waits; raises `Stopping` when told to stop.
+        """
         arrival = (target.value, new_name or name)
         self._moved.add(arrival)
         try:
-            self.folders.move(source, name, target, new_name)
-        except OSError:
+            while not self._rename(source, name, target, new_name):
+                if self._stopping():
+                    raise Stopping("a folder of the spool is a mount of its own")
+                self.while_waiting()
+                self._pause.wait(_ROOM_CHECK_SECONDS)
+        except (OSError, Stopping):
             self._moved.discard(arrival)
             raise
         self.folders.sync(source, target)
+
+    def _rename(self, source: Stage, name: str, target: Stage, new_name: str | None) -> bool:
+        """False when another mount is in the way, which is said."""
+        try:
+            self.folders.move(source, name, target, new_name)
+        except OSError as error:
+            was_apart = self.apart
+            if error.errno == errno.EXDEV and (self.look_at_mounts() or was_apart):
+                return False
+            raise
+        if self.apart:
+            self.look_at_mounts()
+        return True
+
+    def look_at_mounts(self) -> frozenset[Stage]:
+        """The folders on which somebody has put another mount since the start; each is told of once."""
+        with self._mounts_lock:
+            before, self.apart = self.apart, self.folders.apart()
+            for stage in self.apart - before:
+                logger.bind(EVENT="ALERT").warning("{}", self.why_apart(stage))
+            for stage in before - self.apart:
+                words = "{}: is no mount of its own any more; packages go on"
+                logger.bind(EVENT="ALERT").warning(words, self.folders.folder(stage))
+            return self.apart
+
+    def why_apart(self, stage: Stage) -> str:
+        """What is wrong with a folder that is a mount of its own, and what to do."""
+        folder = self.folders.folder(stage)
+        return (
+            f"{folder}: is a mount of its own, so no file can be renamed into or out of it; packages wait: "
+            f"umount {folder}"
+        )
 
     def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> bool:
         """Bring a package back into the outbox. Here the file goes first: it may be moved by hand just as well.

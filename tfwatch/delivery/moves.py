@@ -58,8 +58,9 @@ class Moves:
             return False
 
     def _sweep(self, *, recovering: bool) -> bool:
-        complete = True
-        stages = [stage for stage in _SETTLED if not self._is_unchanged(stage)]
+        apart = self._desk.look_at_mounts()
+        complete = not apart
+        stages = [stage for stage in _SETTLED if stage not in apart and not self._is_unchanged(stage)]
         for stage in stages:
             listed_at = time.time_ns()
             changed = self._desk.folders.changed_ns(stage)
@@ -192,6 +193,8 @@ class Moves:
             return
         if stage in (Stage.OUTBOX, Stage.CLAIMED) and self._desk.folders.look(Stage.CLAIMED, name) is not None:
             return
+        if stage in self._desk.look_at_mounts():
+            return  # it lies there still, under the mount
         back = self._in_outbox(state) if stage is not Stage.OUTBOX else None
         if back is not None:
             self._requeued(state, back)

@@ -118,6 +118,7 @@ def _problems(daemon: Running) -> list[str]:
     folders, policy = daemon.desk.folders, daemon.wiring.policy
     if daemon.desk.disk_full_since is not None:
         problems.append(f"{folders.log}: {daemon.desk.disk_full_since}; deliveries wait: free some space")
+    problems += [daemon.desk.why_apart(stage) for stage in sorted(daemon.desk.apart)]
     if shortage := folders.shortage(policy.min_free_bytes):
         problems.append(shortage)
     if daemon.watch.deaf:

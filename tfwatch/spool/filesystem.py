@@ -1,4 +1,4 @@
-"""What kind of file system a file lies on: whether this machine's kernel sees everybody who writes there."""
+"""What a file lies on: whether this machine's kernel sees everybody who writes there, and through which mount."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def sees_every_writer(fd: int) -> bool:
         raise OSError(code, os.strerror(code))
     ctypes.memmove(ctypes.byref(kind), answer, ctypes.sizeof(kind))
     return kind.value in _OURS_ALONE
+
+
+def mount_of(path: str) -> int:
+    """The mount a folder is reached through: two mounts of one file system share a device number, never this.
+
+    Raises OSError.
+    """
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
 
 
 @cache

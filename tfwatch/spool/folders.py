@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 from tfwatch.model import Stage
 from tfwatch.spool.durable import HALF_WRITTEN, sync_folder, write_file
-from tfwatch.spool.filesystem import sees_every_writer
+from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
 from tfwatch.spool.renames import rename_noreplace
@@ -241,6 +241,16 @@ class Folders:
             return sees_every_writer(fd)
         finally:
             os.close(fd)
+
+    def apart(self) -> frozenset[Stage]:
+        """Stages on whose folder somebody has put a mount: no file can be renamed into or out of it."""
+        home = mount_of(self._where[Stage.CLAIMED])
+        found = set()
+        for stage in Stage:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if mount_of(self._where[stage]) != home:
+                    found.add(stage)
+        return frozenset(found)
 
     def changed_ns(self, stage: Stage) -> int:
         """When a name last came or went there, ns."""
