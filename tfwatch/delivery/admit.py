@@ -309,6 +309,7 @@ _ADVICE = {
     "too_big": "split it, or raise the limit in config.yaml and move it back to outbox/.",
     "bomb": "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/.",
     "unsafe_name": "make the ZIP again with relative names and without `..` in them.",
+    "ambiguous": "make the ZIP again without a comment, and check where this one came from.",
     "overlapping": "make the ZIP again with an ordinary program, and check where this one came from.",
     "unsupported": "make the ZIP again with the usual compression (Deflate).",
 }

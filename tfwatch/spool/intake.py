@@ -22,7 +22,7 @@ from typing import Final, Literal
 from tfwatch.errors import Stopping
 from tfwatch.model import Sha256, TraceId
 from tfwatch.spool.filesystem import sees_every_writer
-from tfwatch.spool.zipformat import Directory, Entry, Unfinished, Unsound, check_structure, walk
+from tfwatch.spool.zipformat import Directory, Entry, Unfinished, Unsound, check_alike, check_structure, walk
 from tfwatch.spool.zipmembers import lay_out, unpack
 
 __all__ = [
@@ -171,6 +171,7 @@ def inspect(
     if size > limits.max_bytes:
         raise Unsound("too_big", f"It has {size:,} bytes; intake.max_bytes allows {limits.max_bytes:,}.")
     directory = check_structure(fd, size)
+    check_alike(fd, size, directory)
     work = _Work(stopping, progress)
     survey = _survey(fd, directory, limits, work)
     data_at = lay_out(fd, directory, work.step)

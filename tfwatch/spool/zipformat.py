@@ -35,6 +35,10 @@ _EXTRA_UNICODE_PATH: Final = 0x7075
 
 _ENCRYPTED: Final = 1 << 0 | 1 << 6 | 1 << 13
 """Flag bits (§4.4.4): encrypted, strongly encrypted, values in the local header masked."""
+_PATCHED: Final = 1 << 5
+"""Flag bit (§4.4.4): the data is a patch against another file."""
+_NEWEST_VERSION: Final = 63
+"""What may be needed to unpack an entry, at most (§4.4.3): the version of LZMA, times ten."""
 
 _TAIL: Final = _LOCATOR64.size + _END.size + 0xFFFF
 """Bytes at the end of a file that hold an end record with the longest comment, and the locator before it."""
@@ -53,6 +57,7 @@ _UNSAFE = re.compile(
 )
 
 Flaw = Literal[
+    "ambiguous",
     "bomb",
     "corrupt",
     "empty",
@@ -210,6 +215,30 @@ def _end64_before(
     return record_at, (start, first, here, entries, size, offset)
 
 
+def check_alike(fd: int, size: int, directory: Directory) -> None:
+    """Refuse an archive in which another program would find another one than we do. Raises `Unsound`.
+
+    Programs look for the end record backwards from the end of the file, and most take the first signature they meet,
+    also one in a comment: then we would vouch for one archive, and another would be unpacked.
+    """
+    base = max(directory.end, size - _TAIL)
+    tail = read_at(fd, size - base, base)
+    if tail.count(_END_SIGNATURE) != 1:
+        raise Unsound(
+            "ambiguous",
+            "Its comment holds what looks like the end of another ZIP: programs differ about what is in it.",
+        )
+    end = tail.find(_END_SIGNATURE)
+    between = base + end - directory.end
+    is_plain = between == 0
+    if between == _END64.size + _LOCATOR64.size:
+        *_, disks = _LOCATOR64.unpack_from(tail, end - _LOCATOR64.size)
+        _, _, _, here, entries, *_ = _END.unpack_from(tail, end)
+        is_plain = disks == 1 and here == entries
+    if not is_plain:
+        raise Unsound("unsupported", "Its end record holds more than other programs know how to read.")
+
+
 # --- what is in it? ---------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +267,7 @@ def _entry(buffer: bytes, at: int) -> tuple[Entry, int]:
     if name_at > len(buffer):
         raise Unsound("corrupt", "Its central directory ends before the last entry it declares.")
     header = _CENTRAL.unpack_from(buffer, at)
-    signature, _, _, flags, method, _, _, crc, compressed, uncompressed, *lengths, disk, _, _, offset = header
+    signature, _, version, flags, method, _, _, crc, compressed, uncompressed, *lengths, disk, _, _, offset = header
     name_length, extra_length, comment_length = lengths
     extra_at = name_at + name_length
     after = extra_at + extra_length + comment_length
@@ -248,9 +277,13 @@ def _entry(buffer: bytes, at: int) -> tuple[Entry, int]:
     extra = buffer[extra_at : extra_at + extra_length]
     check_names(name, extra)
     check_not_encrypted(name, flags)
-    if disk not in (0, _SEE_ZIP64_16):
-        raise damaged(name, "lies in another part of a split ZIP")
+    if flags & _PATCHED or version & 0xFF > _NEWEST_VERSION:
+        what = "is a patch" if flags & _PATCHED else f"needs a program of version {(version & 0xFF) / 10:g}"
+        raise Unsound("unsupported", f"The entry {show(name)} can't be checked: it {what}.", entry=show(name))
+    _check_extra(name, extra, (uncompressed, compressed, offset).count(_SEE_ZIP64_32), disk)
     uncompressed, compressed, offset = widen(name, extra, uncompressed, compressed, offset)
+    if name.endswith(b"/") and uncompressed:
+        raise damaged(name, "is a folder and holds data")
     entry = Entry(
         name=name,
         flags=flags,
@@ -305,6 +338,20 @@ def widen(name: bytes, extra: bytes, *values: int) -> tuple[int, ...]:
         raise damaged(name, "lacks its ZIP64 sizes")
     numbers = (number for (number,) in struct.iter_unpack("<Q", wide[: len(wide) // 8 * 8]))
     return tuple(next(numbers) if value == _SEE_ZIP64_32 else value for value in values)
+
+
+def _check_extra(name: bytes, extra: bytes, widened: int, disk: int) -> None:
+    """The extra field of a central header must be whole, and the entry lie in this file, whichever field says so."""
+    at = 0
+    while at + 4 <= len(extra):
+        at += 4 + int.from_bytes(extra[at + 2 : at + 4], "little")
+    if at > len(extra):
+        raise damaged(name, "has an extra field that is cut off")
+    if disk == _SEE_ZIP64_16:
+        wide = next((value for tag, value in _extras(extra) if tag == _EXTRA_ZIP64), b"")
+        disk = int.from_bytes(wide[8 * widened : 8 * widened + 4] or b"\xff", "little")
+    if disk:
+        raise damaged(name, "lies in another part of a split ZIP")
 
 
 def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:

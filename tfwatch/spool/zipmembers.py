@@ -33,6 +33,10 @@ _LZMA = struct.Struct("<2sHBL")  # §5.8.8: version, size of what follows, then 
 _STORED, _DEFLATED, _BZIP2, _LZMA_METHOD = 0, 8, 12, 14
 _DESCRIPTOR: Final = 1 << 3
 """Flag bit (§4.4.4): sizes and CRC were not known yet when the local header was written."""
+_LEVEL: Final = 3 << 1
+"""Flag bits (§4.4.4): how hard the deflater tried; nobody needs it to unpack."""
+_UTF8: Final = 1 << 11
+"""Flag bit (§4.4.4): the name is UTF-8; an ASCII name is that anyway, and some programs say so in one header only."""
 _LZMA_MARKED: Final = 1 << 1
 """Flag bit (§4.4.4): the LZMA data ends with a marker of its own."""
 
@@ -120,7 +124,10 @@ def _data_offset(fd: int, entry: Entry, directory: Directory) -> int:
         raise damaged(entry.name, "has another name or method in its own header than in the central directory")
     check_not_encrypted(entry.name, flags)
     check_names(entry.name, extra)
-    if not (flags | entry.flags) & _DESCRIPTOR:
+    free = (_LEVEL if method == _DEFLATED else 0) | (_UTF8 if entry.name.isascii() else 0)
+    if (flags ^ entry.flags) & ~free:
+        raise damaged(entry.name, "has other flags in its own header than in the central directory")
+    if not flags & _DESCRIPTOR:
         _check_sums(entry, extra, *sums)
     return entry.offset + length
 
