@@ -73,6 +73,16 @@ def _states(made: Recorded, extent: Extent) -> list[Case]:
     return list(distinct.values())
 
 
+def _share(cases: list[Case], what: str, extent: Extent) -> list[Case]:
+    """One in so many, in any order, and at least one of each model."""
+    mixed = extent.shuffled(cases, what)
+    chosen = extent.sample(mixed, what)
+    for model in MODELS:
+        if not any(case.models[model] for case in chosen):
+            chosen.append(next(case for case in mixed if case.models[model]))
+    return chosen
+
+
 def _as_seen(made: Recorded, path: str, content: bytes | None) -> Hashable:
     """The projection is rebuilt from the log, whatever is left of it; a ZIP is whole, empty, or something between."""
     if path.startswith(_UNSEEN):
@@ -135,7 +145,7 @@ def test_after_any_power_cut_all_is_delivered_once(
 
     def work(name: str) -> Tally:
         made, tally, stock = recordings[name], Tally(), Stock()
-        states = extent.sample(extent.shuffled(cases[name], name), name)
+        states = _share(cases[name], name, extent)
         try:
             for n, case in enumerate(states):
                 home, state = tmp_path / f"{name}-{n}", case.state
