@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.matrix import Play, act
+from tests.crash.matrix import DEADLINE, Play, act
 from tests.support.daemon import zip_bytes
 from tests.support.extent import Extent
 from tests.support.looking import differences, told
@@ -167,9 +167,9 @@ def test_killed_while_requeueing(tmp_path: Path, server: S3Server, extent: Exten
     def prepare(scene: Scene) -> None:
         scene.sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=422, message="No audio inside."))
         sha256 = scene.drop("p.zip", seed=1)
-        scene.spool.start()
-        scene.spool.wait_for("rejected", "p.zip")
-        assert 0 == scene.spool.stop()
+        scene.spool.start(seconds=DEADLINE)
+        scene.spool.wait_for("rejected", "p.zip", seconds=DEADLINE)
+        assert 0 == scene.spool.stop(seconds=DEADLINE)
         scene.sandbox.set_faults()
         scene.spool.ask("requeue", names=("p.zip",), sha256s=(sha256,))
 
@@ -197,9 +197,9 @@ def test_killed_while_rolling_back(tmp_path: Path, server: S3Server, extent: Ext
         assert 1 == scene.spool.document().count("## Rollback"), scene.spool.document()
         scene.sandbox.set_faults()
         scene.spool.ask("enable", integration="gotranscript")
-        scene.spool.start()
-        scene.spool.wait_for("delivered", "p.zip")
-        assert 0 == scene.spool.stop()
+        scene.spool.start(seconds=DEADLINE)
+        scene.spool.wait_for("delivered", "p.zip", seconds=DEADLINE)
+        assert 0 == scene.spool.stop(seconds=DEADLINE)
         assert 1 == ordered(scene.sandbox).total(), scene.picture()
         assert_lies_only_in(scene, "delivered")
 

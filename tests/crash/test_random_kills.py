@@ -149,7 +149,7 @@ def _end(stage: Scene, droppers: Droppers) -> None:
     """Let it finish in peace, and stop it."""
     spool = stage.spool
     spool.output.unlink(missing_ok=True)
-    spool.start()
+    spool.start(seconds=DEADLINE)
     process = spool.process
     assert process is not None
 

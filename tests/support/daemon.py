@@ -104,8 +104,9 @@ class Spool:
         wrap: tuple[str, ...] = (),
         program: tuple[str, ...] = ("-m", "tfwatch"),
         env: Mapping[str, str] | None = None,
+        seconds: float = PATIENCE,
     ) -> None:
-        """Start the daemon; with `ready`, wait until it watches. `program`: what Python runs as it."""
+        """Start the daemon; with `ready`, wait until it watches, `seconds` at most. `program`: what Python runs."""
         before = self.output.stat().st_size if self.output.exists() else 0
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("TFWATCH", "AWS_"))}
         with self.output.open("ab") as output:
@@ -114,7 +115,7 @@ class Spool:
                 stdout=output, stderr=output, env=environ | dict(env or {}),
             )  # fmt: skip
         if ready:
-            wait_until(lambda: self._watching(before) or self.process.poll() is not None, "the daemon watches")
+            wait_until(lambda: self._watching(before) or self.process.poll() is not None, "the daemon watches", seconds)
             assert self.process.poll() is None, self.output.read_text()
 
     def is_watching(self) -> bool:
