@@ -166,8 +166,8 @@ class Daemon:
         self._apply_configuration()
         self.watch.start()
         self._take_requests()
-        self.outbox.scan()
         self.workshop.start()
+        self.outbox.scan()
         self._health.ready()
         logger.info("watching {} (run {})", self._folders.folder(Stage.OUTBOX), self._exec_id)
 

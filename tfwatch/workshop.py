@@ -136,7 +136,8 @@ class Workshop:
             self._polls.put((state.sha256, state.name), moment)
         for state in index.at_stage(Stage.OUTBOX):
             if state.retry_at is not None and state.retry_at > now:
-                seconds = (state.retry_at - now).total_seconds()
+                # The clock may have been set back since: never longer than it was to wait when that was decided.
+                seconds = min(state.retry_at - now, state.retry_at - state.changed_at).total_seconds()
                 self.waiting.put(state.name, self._desk.folders.look(Stage.OUTBOX, state.name), seconds)
         self._track_lanes.resize(_TRACKING_LANES)
         for thread in self._threads:
@@ -273,6 +274,7 @@ class Workshop:
             self._backups.hurry(moments(self._rng))
 
     def _on_accepted(self, package: Package) -> None:
+        self.track.accepted(package)
         self._polls.put((package.sha256, package.name), self._configuration.wiring.policy.poll_seconds)
 
     def _on_delivered(self, package: Package) -> None:

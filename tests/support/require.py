@@ -15,6 +15,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "busybox": "busybox-static",
     "chattr": "e2fsprogs",
     "curl": "curl",
+    "gcc": "gcc",
     "fusermount3": "fuse3",
     "inotifywait": "inotify-tools",
     "mkfs.btrfs": "btrfs-progs",

@@ -39,6 +39,7 @@ class TrackDelivery:
         self._delivered = delivered
         self._rng = rng or random.Random()  # noqa: S311  spreads polls, protects nothing
         self._clock = clock
+        self._since: dict[tuple[str, str], float] = {}
         self._silent_since: float | None = None
         self._is_back = False
         self._strange_words: set[str] = set()
@@ -46,12 +47,30 @@ class TrackDelivery:
 
     def next_poll(self, state: PackageState, poll_seconds: float) -> float:
         """Seconds until an order is asked about again: as long as it has been waiting, from `poll_seconds` to 1 h."""
-        age = (self._desk.now() - (state.accepted_at or state.changed_at)) / timedelta(seconds=1)
+        age = self._age(state)
         wait = min(max(poll_seconds, age), max(_LONGEST, poll_seconds))
         return wait * (1 + self._rng.uniform(0, _SPREAD)) if age > poll_seconds else wait
 
+    def accepted(self, package: Package) -> None:
+        """An order was accepted now: its age counts from here, whatever becomes of the system's clock."""
+        self._since[package.sha256, package.name] = self._clock()
+
+    def _age(self, state: PackageState) -> float:
+        """Seconds since an order was accepted. One from before this run: as the log says, within reason."""
+        key, now = (state.sha256, state.name), self._clock()
+        if key not in self._since:
+            told = (self._desk.now() - (state.accepted_at or state.changed_at)) / timedelta(seconds=1)
+            self._since[key] = now - min(max(told, 0.0), _LONGEST)
+        return now - self._since[key]
+
     def ask(self, sha256: str, name: str, wiring: Wiring) -> float | None:
         """Ask about one order; returns seconds until the next time, None when there is nothing more to ask."""
+        again = self._ask(sha256, name, wiring)
+        if again is None:
+            self._since.pop((sha256, name), None)
+        return again
+
+    def _ask(self, sha256: str, name: str, wiring: Wiring) -> float | None:
         state = self._desk.index.package(sha256, name)
         if state is None or state.stage is not Stage.SUBMITTED or not state.order_id or state.destination is None:
             return None
