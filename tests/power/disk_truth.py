@@ -7,10 +7,18 @@ import hashlib
 import io
 from collections import Counter
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from tests.support.portal import ordered
 from tests.support.scene import Scene
+
+_ONE_RENAME_BEHIND: Final = {
+    "ATTEMPTED": {"claimed"},
+    "ACCEPTED": {"claimed", "submitted"},
+    "COMPLETED": {"submitted", "delivered"},
+    "BACKED_UP": {"delivered"},
+}
+"""Last event of a content → where its file may lie. A claim is on disk before its fact, other moves come after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,8 @@ class Truth:
             assert 1 == lying[sha256], f"{sha256} does not lie here once\n{scene.picture()}"
         for stage, name, sha256 in self.lying:
             assert stage not in ("submitted", "delivered") or sha256 in attempted, f"{stage}/{name}\n{scene.picture()}"
+            last = next((row["event"] for row in reversed(self.rows) if row["sha256"] == sha256), "")
+            assert stage in _ONE_RENAME_BEHIND.get(last, {stage}), f"{stage}/{name}, {last}\n{scene.picture()}"
 
     def _with(self, event: str) -> set[str]:
         return {row["sha256"] for row in self.rows if row["event"] == event}

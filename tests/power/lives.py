@@ -59,7 +59,8 @@ class Lives:
 
     def live_and_be_cut(self, packages: int) -> None:
         """Wake up, work, drop packages meanwhile, and lose the power at a moment that chance picks."""
-        moment = self.rng.choice(MOMENTS if self.losses else MOMENTS[:-1])
+        # The first cut makes the disk forget something, however few there are.
+        moment = self.rng.choice(MOMENTS) if self.losses else "at a flush"
         before = len(self.scene.sandbox.orders())
         with self._woken() as guest:
             self._look_at_the_disk(guest)
@@ -73,7 +74,7 @@ class Lives:
                 dropper.start()
                 self._wait_for_orders(before + self.rng.randint(1, packages - 1))
                 if moment == "at a flush":
-                    self.disk.cut_at_flush(self.rng.randint(1, 6 * packages))
+                    self.disk.cut_at_flush(self.rng.randint(1, 6 * packages) if self.losses else self.rng.randint(1, 3))
                     self._wait_for_the_fall()
                 else:
                     time.sleep(self.rng.uniform(0.0, 2.0))

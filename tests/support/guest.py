@@ -56,9 +56,9 @@ class Guest:
                 line = self._lines.readline()
             except TimeoutError:
                 raise AssertionError(f"the guest does not answer {what}\n{self._said()}") from None
-            except OSError as error:
+            except (OSError, ValueError) as error:  # cut off, or hung up
                 raise PowerCut from error
-        if not line:
+        if not line.endswith(b"\n"):
             raise PowerCut
         told = json.loads(line)
         assert "failed" not in told, f"{told['failed']}\n{self._said()}"

@@ -73,7 +73,7 @@ class VolatileDisk:
     # --- the power --------------------------------------------------------------------------------------------------
 
     def cut_at_flush(self, number: int) -> None:
-        """Let the power fall at the n-th flush from now, before it is carried out. `fell` says when."""
+        """Let the power fall at the n-th flush from now that has anything to do, before it is done; then `fell`."""
         with self._lock:
             self._cut_at = self.flushes + number
 
@@ -92,8 +92,9 @@ class VolatileDisk:
             # One drive in three writes nothing out before it is asked to.
             keeps = rng.choice((0.0, rng.random(), rng.random()))
             waiting, lost = len(self._waiting), 0
+            unlucky = rng.choice(list(self._waiting) or [None])
             for page, versions in self._waiting.items():
-                kept = rng.randrange(len(versions)) if rng.random() < keeps else -1
+                kept = rng.randrange(len(versions)) if rng.random() < keeps and page != unlucky else -1
                 lost += kept != len(versions) - 1
                 if kept >= 0:
                     os.pwrite(self._fd, versions[kept], page * PAGE)
@@ -154,7 +155,7 @@ class VolatileDisk:
             return False
         reply, error = b"", 0
         with self._lock:
-            if what == _FLUSH:
+            if what == _FLUSH and self._waiting and not self.fell.is_set():
                 self.flushes += 1
                 if self.flushes == self._cut_at:
                     self.fell.set()

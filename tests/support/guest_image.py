@@ -182,9 +182,9 @@ def _copy_python(root: Path) -> None:
     executable, library = Path(os.path.realpath(sys.executable)), Path(sysconfig.get_path("stdlib"))
     (root / executable.relative_to("/")).parent.mkdir(parents=True)
     shutil.copy(executable, root / executable.relative_to("/"))
-    shutil.copytree(library, root / library.relative_to("/"), ignore=_LEFT_OUT, symlinks=True)
+    shutil.copytree(library, root / library.relative_to("/"), ignore=_LEFT_OUT, symlinks=True, copy_function=_link)
     site = Path(sysconfig.get_path("purelib"))
-    shutil.copytree(site, root / "site", ignore=_site_left_out)
+    shutil.copytree(site, root / "site", ignore=_site_left_out, copy_function=_link)
     shutil.copytree(HERE / "tfwatch", root / "site" / "tfwatch", dirs_exist_ok=True)
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(root / "site" / "tfwatch")], check=True)
     for loaded in _shared_libraries([executable, *library.rglob("*.so"), *site.rglob("*.so")]):
@@ -192,6 +192,14 @@ def _copy_python(root: Path) -> None:
         if not target.is_relative_to(root / "site") and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(loaded, target)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file where that can be, for nothing here is written to; else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _site_left_out(folder: str, names: list[str]) -> set[str]:
