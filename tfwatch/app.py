@@ -8,7 +8,7 @@ import sqlite3
 import string
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -176,15 +176,18 @@ def _apply_when_there_is_room(
             return
 
 
-def catch_up(folders: Folders, index: Index) -> None:
-    """Read into the projection what the log has beyond it."""
+def catch_up(folders: Folders, index: Index, *, read: Callable[[int], object] = lambda count: None) -> None:
+    """Read into the projection what the log has beyond it; `read` is told of every so many bytes."""
     rows, end = [], index.position
+    told = (end or Position.start()).offset
     for record, position in read_log(folders.log, end):
         rows.append(record)
         end = position
         if len(rows) >= _REPLAY_ROWS:
             index.apply(rows, position)
             rows = []
+            read(position.offset - told)
+            told = position.offset
     if end is None:
         end = Position.start()
     index.apply(rows, end)

@@ -40,12 +40,12 @@ def fsck(
     from tfwatch.fsck.survey import Scope, Survey
 
     with opened(config) as view:
-        with shown() as progress, closing(Survey(view, Scope(deep=deep, local=local), progress)) as survey:
-            findings = survey.find()
-        if repair:
-            outcomes = mend(view, findings.differences, user=ask.user_name(os.environ))
-        else:
+        with shown() as progress:
+            with closing(Survey(view, Scope(deep=deep, local=local), progress)) as survey:
+                findings = survey.find()
             outcomes = [(found, False, "") for found in findings.differences]
+            if repair:
+                outcomes = mend(view, findings.differences, progress, user=ask.user_name(os.environ))
         result = document.assemble(view, findings, outcomes)
     if as_json:
         terminal.say_json(result)

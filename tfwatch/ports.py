@@ -69,6 +69,7 @@ class BackupStoragePort(Protocol):
         """Look at an object without fetching or changing it: size in bytes, and the SHA-256 as the storage tells it.
 
         A storage that computes no SHA-256 of its own is believed the one that was stored beside the object.
+        A bucket that isn't there is a `ServiceError`: not each of its objects is missing.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import uuid
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Spool, spool, wait_until
+from tests.support.extent import Extent
+from tests.support.require import need
 from tests.support.s3_servers import ACCESS_KEY, SECRET_KEY, moto
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings, SheetsSettings
@@ -260,6 +263,71 @@ def test_services_that_are_down_are_said(stopped: Spool) -> None:
     assert "can't be compared" in document["differences"][0]["what"]
     assert "sheet" in document["compared"]
     assert SECRET_KEY not in json.dumps(document)
+
+
+def test_a_missing_bucket_is_said_once(stopped: Spool) -> None:
+    """That the bucket is gone is one difference with its hint; not each object in it is called missing."""
+    stopped.configure(integrations={"s3": {"bucket": f"{BUCKET}-gone"}})
+    try:
+        code, document = fsck(stopped, "--repair")
+    finally:
+        stopped.configure(integrations={"s3": {"bucket": BUCKET}})
+
+    (found,) = document["differences"]
+    assert (1, "backup", False) == (code, found["kind"], found["safe"])
+    assert f"there is no bucket {BUCKET}-gone" in found["what"]
+    assert "create the bucket, or check integrations.s3.bucket" == found["mend"]
+
+
+def test_repairing_shows_how_far_it_is(stopped: Spool) -> None:
+    """On a terminal the index that is made anew has a line of its own, not only the comparison before it."""
+    need("script")
+    for path in stopped.root.glob(".tfwatch/index.sqlite*"):
+        path.unlink()
+    command = shlex.join([sys.executable, "-m", "tfwatch", "fsck", "--repair", "--local", "-c", str(stopped.config)])
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=60)
+    assert 0 == done.returncode, done.stdout
+    assert "making the index anew" in done.stdout
+
+
+def flipped(whole: bytes, bit: int) -> bytes:
+    return whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
+
+
+def without(lines: list[bytes], row: int) -> list[bytes]:
+    return lines[:row] + lines[row + 1 :]
+
+
+def swapped(lines: list[bytes], one: int, other: int) -> list[bytes]:
+    changed = list(lines)
+    changed[one], changed[other] = lines[other], lines[one]
+    return changed
+
+
+def test_whatever_is_done_to_a_row_is_found_by_the_command(stopped: Spool, extent: Extent) -> None:
+    """Any bit flipped, any row removed, any two swapped: exit 1, and the first row concerned or the next is named."""
+    rng, log = extent.rng("rows of fsck"), stopped.root / "log.csv"
+    whole = log.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    rows = range(1, len(lines))
+    changes: list[tuple[str, int, bytes]] = []
+    for bit in rng.sample(range(8 * len(whole)), 8):
+        changes.append((f"bit {bit} flipped", whole[: bit // 8].count(b"\r\n"), flipped(whole, bit)))
+    for row in {1, *rng.sample(rows, 4), len(lines) - 1}:
+        changes.append((f"row {row} removed", row, b"".join(without(lines, row))))
+    for one, other in (sorted(rng.sample(rows, 2)) for _ in range(6)):
+        changes.append((f"rows {one} and {other} swapped", one, b"".join(swapped(lines, one, other))))
+    try:
+        for what, row, content in changes:
+            log.write_bytes(content)
+            code, document = fsck(stopped, "--local")
+            first = document["differences"][0]
+            assert (1, "log") == (code, first["kind"]), what
+            named = 0 if "header" in first["where"] else int(first["where"].split()[2])
+            assert named in (row, row + 1), (what, first)
+    finally:
+        log.write_bytes(whole)
+    print(f"\n{len(changes)} changes of {len(rows)} rows, all found; seed {extent.seed}")
 
 
 def test_a_wrong_configuration_is_78(stopped: Spool, tmp_path: Path) -> None:

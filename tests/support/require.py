@@ -24,6 +24,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "openssl": "openssl",
     "qemu-system-x86_64": "qemu-system-x86",
     "rsync": "rsync",
+    "script": "bsdutils",
     "sftp": "openssh-client",
     "sshd": "openssh-server",
     "strace": "strace",

@@ -100,7 +100,7 @@ class Checked:
 
     def repair(self) -> list[Outcome]:
         with closing(self.view()) as view:
-            return repair(view, self.differences(), user="tests")
+            return repair(view, self.differences(), Quiet(), user="tests")
 
     def house(self) -> House:
         """Go on in the same spool."""

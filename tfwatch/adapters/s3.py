@@ -15,7 +15,7 @@ import backoff
 
 from tfwatch.adapters.s3_body import Body, stretches
 from tfwatch.adapters.s3_client import S3Settings, make_client
-from tfwatch.adapters.s3_errors import translated
+from tfwatch.adapters.s3_errors import hint_for, translated
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
 from tfwatch.model import Backup, Sha256, StoredObject
 from tfwatch.ports import BackupStoragePort, Kept
@@ -69,6 +69,7 @@ class _S3Storage:
             head = self._call(_never, lambda: self._head_of(key))
         except ServiceError as refused:
             if refused.code == 404:
+                self._require_bucket()
                 return "missing"
             raise
         if head["ContentLength"] != size:
@@ -128,6 +129,17 @@ class _S3Storage:
 
     def _head_of(self, key: str) -> HeadObjectOutputTypeDef:
         return self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+
+    def _require_bucket(self) -> None:
+        """A HEAD is answered 404 without a word, whether it is the object that isn't there or the whole bucket."""
+        try:
+            self._call(_never, lambda: self._client.head_bucket(Bucket=self._bucket))
+        except ServiceError as refused:
+            if refused.code == 404:
+                message = f"S3: there is no bucket {self._bucket}"
+                raise ServiceError(message, code=404, hint=hint_for("NoSuchBucket")) from refused
+            if refused.code != 403:  # it is there; the key may only not list it
+                raise
 
     def _digest_there(self, backup: Backup) -> str:
         digest = hashlib.sha256()

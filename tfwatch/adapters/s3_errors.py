@@ -64,6 +64,11 @@ _TRANSIENT_CODES: Final = frozenset(
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 
 
+def hint_for(code: str) -> str:
+    """What a person can do about one of S3's error codes."""
+    return _HINTS[code]
+
+
 @contextmanager
 def translated(secrets: Sequence[str]) -> Iterator[None]:
     """Raise `TransientError` or `ServiceError` for what boto3 raises.

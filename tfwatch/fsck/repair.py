@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Final
@@ -12,6 +13,7 @@ from tfwatch.fsck.difference import (
     BackUpAgain,
     Difference,
     FinishMove,
+    Progress,
     RebuildIndex,
     RemoveReason,
     WriteReason,
@@ -33,35 +35,37 @@ Outcome = tuple[Difference, bool, str]
 """A difference, whether it is mended, and what was done or why nothing."""
 
 
-def repair(view: View, differences: Sequence[Difference], *, user: str) -> list[Outcome]:
+def repair(view: View, differences: Sequence[Difference], progress: Progress, *, user: str) -> list[Outcome]:
     """Mend the safe ones. While a daemon runs only what it can be asked for; the rest is refused, with words."""
     wanted = [found for found in differences if isinstance(found.action, BackUpAgain)]
     ours = [found for found in differences if found.action is not None and found not in wanted]
     outcomes = list(_requested(view, wanted, user))
     if ours:
-        outcomes += _mended_under_lock(view, ours)
+        outcomes += _mended_under_lock(view, ours, progress)
     done = {id(difference) for difference, _, _ in outcomes}
     return [*outcomes, *((found, False, "") for found in differences if id(found) not in done)]
 
 
-def _mended_under_lock(view: View, ours: Sequence[Difference]) -> list[Outcome]:
+def _mended_under_lock(view: View, ours: Sequence[Difference], progress: Progress) -> list[Outcome]:
     if view.running:
         return [(found, False, _STOP_FIRST) for found in ours]
     try:
         with lock.hold(view.folders.lock):
-            return [(found, *_mended(view.folders, found.action)) for found in ours if found.action is not None]
+            return [
+                (found, *_mended(view.folders, found.action, progress)) for found in ours if found.action is not None
+            ]
     except lock.Locked:
         return [(found, False, _STOP_FIRST) for found in ours]
 
 
-def _mended(folders: Folders, action: Action) -> tuple[bool, str]:
+def _mended(folders: Folders, action: Action, progress: Progress) -> tuple[bool, str]:
     try:
-        return _mend(folders, action)
+        return _mend(folders, action, progress)
     except (OSError, NotAPackage) as error:
         return False, f"not mended: {getattr(error, 'strerror', None) or error}"
 
 
-def _mend(folders: Folders, action: Action) -> tuple[bool, str]:
+def _mend(folders: Folders, action: Action, progress: Progress) -> tuple[bool, str]:
     match action:
         case FinishMove():
             return _finish(folders, action)
@@ -72,7 +76,7 @@ def _mend(folders: Folders, action: Action) -> tuple[bool, str]:
             folders.remove_reason_file(action.file)
             return True, "removed"
         case RebuildIndex():
-            _rebuild(folders)
+            _rebuild(folders, progress)
             return True, "made anew from the log"
         case BackUpAgain():
             return False, ""
@@ -91,13 +95,14 @@ def _finish(folders: Folders, move: FinishMove) -> tuple[bool, str]:
     return True, f"moved to {move.target}/"
 
 
-def _rebuild(folders: Folders) -> None:
+def _rebuild(folders: Folders, progress: Progress) -> None:
     # The daemon's own way, so that it finds what it would have made.
     from tfwatch.app import catch_up, open_index
 
+    progress.begin("making the index anew, bytes of log.csv", os.path.getsize(folders.log))
     database.remove(folders.index)
     with closing(open_index(folders)) as index:
-        catch_up(folders, index)
+        catch_up(folders, index, read=progress.advance)
 
 
 def _requested(view: View, wanted: Sequence[Difference], user: str) -> Iterator[Outcome]:

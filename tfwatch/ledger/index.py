@@ -46,7 +46,6 @@ class Index:
         else:
             self._writer = open_or_make(path)
             self._reader = connect(path) if path != ":memory:" else self._writer
-        self._projector = Projector(self._writer)
 
     def in_memory(self) -> Index:
         """A copy that goes with the process, to be brought up to date without touching the file."""
@@ -80,8 +79,10 @@ class Index:
     def apply(self, records: Iterable[DeliveryRecord], position: Position) -> None:
         """Add records in the log's order, then `position`, in one transaction."""
         with self._lock, self._writer:
+            projector = Projector(self._writer)
             for record in records:
-                self._projector.apply(record)
+                projector.apply(record)
+            projector.finish()
             self._writer.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (("offset", str(position.offset)), ("seq", str(position.seq)), ("chain", position.chain)),

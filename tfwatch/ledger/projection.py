@@ -16,11 +16,18 @@ _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package WHERE sha256 = ? AND
 _REPLACE: Final = f"INSERT OR REPLACE INTO package ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 
 
+_Key = tuple[str, bytes]
+
+
 class Projector:
-    """Applies facts, in the log's order, through one connection, inside the caller's transaction."""
+    """Applies facts, in the log's order, through one connection, inside the caller's transaction.
+
+    One is made for each transaction: a package's row is written once at its end, however many facts it had.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._writer = connection
+        self._rows: dict[_Key, dict[str, Any]] = {}
 
     def apply(self, record: DeliveryRecord) -> None:
         """Add one fact."""
@@ -29,6 +36,12 @@ class Projector:
         if record.event in _SWITCHING:
             self._apply_integration(record)
 
+    def finish(self) -> None:
+        """Write what the facts have come to."""
+        for row in self._rows.values():
+            self._write(_REPLACE, *(row[column] for column in COLUMNS))
+        self._rows = {}
+
     def _apply_package(self, record: DeliveryRecord) -> None:
         facts, message = read_detail(record.detail)
         name, at = os.fsencode(record.package), rfc3339(record.at)
@@ -36,6 +49,7 @@ class Projector:
         row = self._row(record.sha256, before)
         if before != name:
             self._writer.execute("DELETE FROM package WHERE sha256 = ? AND name = ?", (record.sha256, before))
+            self._rows.pop((record.sha256, before), None)
         row |= {"name": name, "changed_at": at}
         row["first_at"] = row["first_at"] or at
         row["trace_id"] = record.trace_id or row["trace_id"]
@@ -47,12 +61,14 @@ class Projector:
             # A finished move says nothing new, and a crash amid the repair must find what the first one found.
             row |= {"event": record.event.value, "reason": message}
         _PACKAGE_RULES.get(record.event, _nothing)(row, record, facts)
-        self._write(_REPLACE, *(row[column] for column in COLUMNS))
+        self._rows[record.sha256, name] = row
         self._apply_content(record, facts, at)
         if record.event is Event.ACCEPTED:
             self._write("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", record.order_id, record.sha256, name)
 
     def _row(self, sha256: str, name: bytes) -> dict[str, Any]:
+        if (sha256, name) in self._rows:
+            return self._rows[sha256, name]
         found = self._writer.execute(_SELECT, (sha256, name)).fetchone()
         if found:
             return dict(zip(COLUMNS, found, strict=True))
