@@ -20,7 +20,7 @@ from tfwatch.spool.names import printable
 
 _LONGEST: Final = 3600.0
 _SPREAD: Final = 0.1
-_OUTAGE_SECONDS: Final = 10.0
+_OUTAGE_SECONDS: Final = 5.0
 """So long without any answer is an outage: what fell due meanwhile is asked about little by little."""
 
 
@@ -77,10 +77,11 @@ class TrackDelivery:
         port = wiring.transcription
         if port is None:
             return self.next_poll(state, wiring.policy.poll_seconds)
+        asked = self._clock()
         try:
             report = port.fetch_status(OrderId(state.order_id), state.destination)
         except (TransientError, ServiceError) as failure:
-            self._note_trouble(state, failure)
+            self._note_trouble(state, failure, asked=asked)
             return self.next_poll(state, wiring.policy.poll_seconds)
         self._note_answer()
         if report.verdict is Verdict.PENDING:
@@ -124,10 +125,10 @@ class TrackDelivery:
                 "order {}: the service says {!r}, a word tfwatch doesn't know; taken as pending", state.order_id, word
             )
 
-    def _note_trouble(self, state: PackageState, failure: TransientError | ServiceError) -> None:
+    def _note_trouble(self, state: PackageState, failure: TransientError | ServiceError, *, asked: float) -> None:
         """Once per episode: the same words for every order would drown all others."""
         if self._silent_since is None:
-            self._silent_since = self._clock()
+            self._silent_since = asked
         trouble = f"orders can't be asked about: {failure.message}{f'; {failure.hint}' if failure.hint else ''}"
         if trouble != self.trouble:
             logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning("{}", trouble)
