@@ -1,4 +1,4 @@
-"""One real S3 server for all scenes; what is recorded once for all tests of power cuts."""
+"""One real S3 server and one nursery of daemons for all scenes; what is recorded once for all tests of power cuts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ import pytest
 
 from tests.support.recorded import SCENARIOS, Recorded, recorded
 from tests.support.s3_servers import S3Server, seaweed
+from tests.support.warm import Nursery
+from tests.support.warm import nursery as open_nursery
 
 
 @pytest.fixture(scope="session")
 def server() -> S3Server:
     """SeaweedFS over http; each scene has its own bucket."""
     return seaweed("http")
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks daemons that have imported everything already."""
+    with open_nursery() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -7,17 +7,19 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support.daemon import wait_until
-from tests.support.deadly import Made, Target, dying, recorded, targets
+from tests.support.deadly import Made, Target, recorded, targets
 from tests.support.extent import Extent
 from tests.support.s3_servers import S3Server
 from tests.support.scene import Scene, scene
+from tests.support.warm import Nursery
 from tfwatch.sandbox.faults import Fault
 from tfwatch.sandbox.settings import PortalSettings
 
@@ -63,15 +65,32 @@ class Tally:
         return "\n".join(["", head, *lines])
 
 
-def act(play: Play, home: Path, server: S3Server, extent: Extent, *, since: str = "", each_call: bool = False) -> Tally:
+@dataclass(frozen=True, kw_only=True)
+class Theatre:
+    """Where all plays are acted: one S3 server, one nursery of daemons, and how much is to be done."""
+
+    server: S3Server
+    nursery: Nursery
+    extent: Extent
+
+    @contextmanager
+    def scene(self, play: Play, home: Path) -> Iterator[Scene]:
+        """A scene for one case of a play."""
+        home.mkdir()
+        with scene(home, self.server, portal=play.portal, faults=play.faults, **play.sections) as made:
+            made.spool.launch = self.nursery.start
+            yield made
+
+
+def act(play: Play, home: Path, theatre: Theatre, *, since: str = "", each_call: bool = False) -> Tally:
     """Record the play, then act it once for each recorded call (or a share of them), dying there.
 
     `since`: only calls from the first one that is about this text. `each_call`: a share, but of each call by itself.
     Every third restart is killed too, at a moment by chance. Fails when anything was not as it must be in the end, and
     when no kill landed at some call.
     """
-    began = time.monotonic()
-    made = rehearse(play, home / "rehearsal", server)
+    extent, began = theatre.extent, time.monotonic()
+    made = _rehearse(play, home / "rehearsal", theatre)
     first = next((number for number, one in enumerate(made) if since in one.about), 0)
     cases = targets(made, first)
     if each_call:
@@ -86,7 +105,7 @@ def act(play: Play, home: Path, server: S3Server, extent: Extent, *, since: str 
     again = [Target("any", rng.randint(1, len(made) // 2)) if rng.randrange(3) == 0 else None for _ in cases]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for number, (case, restart) in enumerate(zip(cases, again, strict=True)):
-            pool.submit(_case, play, home / str(number), server, case, restart, tally)
+            pool.submit(_case, play, home / str(number), theatre, case, restart, tally)
         try:
             pool.shutdown()
         finally:
@@ -99,29 +118,27 @@ def act(play: Play, home: Path, server: S3Server, extent: Extent, *, since: str 
     return tally
 
 
-def rehearse(play: Play, home: Path, server: S3Server) -> list[Made]:
+def _rehearse(play: Play, home: Path, theatre: Theatre) -> list[Made]:
     """Act it once without any harm; gives the calls the daemon made."""
-    home.mkdir()
     record = home / "calls"
-    with _set(play, home, server) as stage:
+    with theatre.scene(play, home) as stage:
         play.prepare(stage)
-        assert not _live(play, stage, record, Target())
+        assert not _live(play, stage, theatre, record, Target())
         play.check(stage)
     made = recorded(record)
     shutil.rmtree(home)
     return made
 
 
-def _case(play: Play, home: Path, server: S3Server, case: Target, restart: Target | None, tally: Tally) -> None:
+def _case(play: Play, home: Path, theatre: Theatre, case: Target, restart: Target | None, tally: Tally) -> None:
     try:
-        home.mkdir()
-        with _set(play, home, server) as stage:
+        with theatre.scene(play, home) as stage:
             play.prepare(stage)
-            if _live(play, stage, home / "calls", case):
+            if _live(play, stage, theatre, home / "calls", case):
                 tally.landed[case.call] += 1
                 if restart is not None:
                     tally.restarts += 1
-                    tally.restarts_killed += _live(play, stage, home / "calls-2", restart)
+                    tally.restarts_killed += _live(play, stage, theatre, home / "calls-2", restart)
             _live_on(play, stage)
             play.check(stage)
         shutil.rmtree(home)
@@ -131,17 +148,11 @@ def _case(play: Play, home: Path, server: S3Server, case: Target, restart: Targe
         print(tally.wrong[-1], flush=True)  # in a long run, at once
 
 
-def _set(play: Play, home: Path, server: S3Server) -> Any:
-    return scene(home, server, portal=play.portal, faults=play.faults, **play.sections)
-
-
-def _live(play: Play, stage: Scene, record: Path, target: Target) -> bool:
+def _live(play: Play, stage: Scene, theatre: Theatre, record: Path, target: Target) -> bool:
     """Run the daemon until it dies, or until the play is over and it was stopped; tells whether it died."""
     spool = stage.spool
     before = spool.output.read_bytes().count(b"watching ") if spool.output.exists() else 0
-    spool.start(ready=False, wrap=dying(record, target))
-    process = spool.process
-    assert process is not None
+    process = theatre.nursery.start(spool, target=target, record=record)
 
     def is_over() -> bool:
         return spool.output.read_bytes().count(b"watching ") > before and play.is_over(stage)

@@ -7,17 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.matrix import DEADLINE, Play, act
+from tests.crash.matrix import DEADLINE, Play, Theatre, act
 from tests.support.daemon import zip_bytes
 from tests.support.extent import Extent
 from tests.support.looking import differences, told
 from tests.support.portal import digest, keys, ordered
 from tests.support.s3_servers import S3Server
 from tests.support.scene import Scene
+from tests.support.warm import Nursery
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.settings import PortalSettings
 
 pytestmark = pytest.mark.timeout(7200)
+
+
+@pytest.fixture
+def theatre(server: S3Server, nursery: Nursery, extent: Extent) -> Theatre:
+    return Theatre(server=server, nursery=nursery, extent=extent)
+
 
 ALONE = {"s3": {"enabled": False}, "sheets": {"enabled": False}}
 """Where a play is about the portal alone, S3 and sheet are off."""
@@ -51,7 +58,7 @@ def assert_lies_only_in(scene: Scene, stage: str) -> None:
 # --- the whole house ------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_every_call_of_a_delivery(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_at_every_call_of_a_delivery(tmp_path: Path, theatre: Theatre) -> None:
     """Whatever call it dies at, from its first to the last of its stop: one order, one object, one file."""
 
     def check(scene: Scene) -> None:
@@ -59,13 +66,13 @@ def test_killed_at_every_call_of_a_delivery(tmp_path: Path, server: S3Server, ex
         assert [] == differences(scene.spool), scene.picture()
 
     play = Play(name="delivery", prepare=drop, is_over=Scene.is_settled, check=check)
-    act(play, tmp_path, server, extent, each_call=True)
+    act(play, tmp_path, theatre, each_call=True)
 
 
 # --- a portal that knows no idempotency keys ------------------------------------------------------------------------
 
 
-def test_lookup_finds_the_order_of_the_dead(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_lookup_finds_the_order_of_the_dead(tmp_path: Path, theatre: Theatre) -> None:
     """Without idempotency keys and with `lookup`: the order made before the kill is found, and stays the only one."""
 
     def check(scene: Scene) -> None:
@@ -76,10 +83,10 @@ def test_lookup_finds_the_order_of_the_dead(tmp_path: Path, server: S3Server, ex
         name="lookup", prepare=drop, is_over=lambda scene: lies_in(scene, "delivered"), check=check, portal=FORGETFUL,
         sections={"integrations": {"gotranscript": {"on_unknown_outcome": "lookup"}, **ALONE}},
     )  # fmt: skip
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)
 
 
-def test_ask_never_orders_twice(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_ask_never_orders_twice(tmp_path: Path, theatre: Theatre) -> None:
     """Without idempotency keys and with `ask`: delivered with one order, or parked as unknown with at most one."""
 
     def check(scene: Scene) -> None:
@@ -98,13 +105,13 @@ def test_ask_never_orders_twice(tmp_path: Path, server: S3Server, extent: Extent
         is_over=lambda scene: lies_in(scene, "delivered") or lies_in(scene, "rejected"),
         sections={"integrations": {"gotranscript": {"on_unknown_outcome": "ask"}, **ALONE}},
     )  # fmt: skip
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)
 
 
 # --- packages that don't pass ---------------------------------------------------------------------------------------
 
 
-def test_killed_while_a_package_is_refused(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_while_a_package_is_refused(tmp_path: Path, theatre: Theatre) -> None:
     """Refused by the service: it lies in rejected/ with the service's words, and no order was made."""
 
     def check(scene: Scene) -> None:
@@ -117,10 +124,10 @@ def test_killed_while_a_package_is_refused(tmp_path: Path, server: S3Server, ext
         faults=(Fault(kind=FaultKind.STATUS, status=422, message="No audio inside."),),
         sections={"integrations": ALONE},
     )  # fmt: skip
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)
 
 
-def test_killed_while_a_package_is_refused_later(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_while_a_package_is_refused_later(tmp_path: Path, theatre: Theatre) -> None:
     """Accepted, then refused: one order, and the package lies in rejected/ with the service's words."""
 
     def check(scene: Scene) -> None:
@@ -132,10 +139,10 @@ def test_killed_while_a_package_is_refused_later(tmp_path: Path, server: S3Serve
         name="refused later", prepare=drop, is_over=lambda scene: lies_in(scene, "rejected"), check=check,
         portal=PortalSettings(verdict_delay=0.1, reject_pattern="p"), sections={"integrations": ALONE},
     )  # fmt: skip
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)
 
 
-def test_killed_over_twins(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_over_twins(tmp_path: Path, theatre: Theatre) -> None:
     """The same content under two names: one is delivered with one order, the other refused with a reason."""
     sha256 = digest(zip_bytes(seed=1))
 
@@ -155,13 +162,13 @@ def test_killed_over_twins(tmp_path: Path, server: S3Server, extent: Extent) -> 
         scene.spool.assert_sound()
 
     play = Play(name="twins", prepare=prepare, is_over=is_over, check=check, sections={"integrations": ALONE})
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)
 
 
 # --- ways back ------------------------------------------------------------------------------------------------------
 
 
-def test_killed_while_requeueing(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_while_requeueing(tmp_path: Path, theatre: Theatre) -> None:
     """A refused package is requeued by a command: it is delivered with one order, under its second key."""
 
     def prepare(scene: Scene) -> None:
@@ -181,10 +188,10 @@ def test_killed_while_requeueing(tmp_path: Path, server: S3Server, extent: Exten
         name="requeue", prepare=prepare, is_over=lambda scene: lies_in(scene, "delivered"), check=check,
         sections={"integrations": ALONE},
     )  # fmt: skip
-    act(play, tmp_path, server, extent)
+    act(play, tmp_path, theatre)
 
 
-def test_killed_while_rolling_back(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_while_rolling_back(tmp_path: Path, theatre: Theatre) -> None:
     """A rollback under way: the package lies in rejected/, documented; lifted, it is delivered with one order."""
 
     def is_over(scene: Scene) -> bool:
@@ -208,4 +215,4 @@ def test_killed_while_rolling_back(tmp_path: Path, server: S3Server, extent: Ext
         faults=(Fault(kind=FaultKind.STATUS, status=503, message="Down."),),
         sections={"integrations": {"gotranscript": {"rollback_after": 1}, **ALONE}},
     )  # fmt: skip
-    act(play, tmp_path, server, extent, since=CLAIM)
+    act(play, tmp_path, theatre, since=CLAIM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ from tests.support.looking import differences, told
 from tests.support.portal import ordered
 from tests.support.s3_servers import S3Server
 from tests.support.scene import Scene, scene
+from tests.support.warm import Nursery
 from tfwatch.sandbox.settings import PortalSettings
 
 pytestmark = pytest.mark.timeout(0)  # --hours
@@ -49,7 +51,7 @@ class Lives:
     seconds: float = 0.0
 
 
-def test_killed_at_random_moments(tmp_path: Path, server: S3Server, extent: Extent) -> None:
+def test_killed_at_random_moments(tmp_path: Path, server: S3Server, nursery: Nursery, extent: Extent) -> None:
     """Every package dropped ends as one order, one object and one file, or as a duplicate with its reason."""
     until = time.monotonic() + extent.hours * 3600
     turn = 0
@@ -57,7 +59,7 @@ def test_killed_at_random_moments(tmp_path: Path, server: S3Server, extent: Exte
         with ThreadPoolExecutor(len(PORTALS)) as pool:
             kills = max(1, extent.kills // len(PORTALS))
             jobs = [
-                pool.submit(_stream, tmp_path / f"{turn}-{portal}", server, extent, f"{portal} {turn}", portal, kills)
+                pool.submit(_stream, tmp_path / f"{portal}-{turn}", server, nursery, extent, portal, kills)
                 for portal in PORTALS
             ]
             for job in jobs:
@@ -65,16 +67,17 @@ def test_killed_at_random_moments(tmp_path: Path, server: S3Server, extent: Exte
         turn += 1
 
 
-def _stream(home: Path, server: S3Server, extent: Extent, what: str, portal: str, kills: int) -> None:
+def _stream(home: Path, server: S3Server, nursery: Nursery, extent: Extent, portal: str, kills: int) -> None:
     """One spool's whole time: lives and deaths, then a quiet end and the reckoning."""
     home.mkdir()
-    rng = extent.rng(what)
+    rng = extent.rng(home.name)
     settings, gotranscript = PORTALS[portal]
     lives = Lives(portal=portal)
     began = time.monotonic()
     with ExitStack() as stack:
         sections = {"integrations": {"gotranscript": {"workers": 4, **gotranscript}, "s3": {"part_size_mib": 5}}}
         stage = stack.enter_context(scene(home, server, portal=settings, **sections))
+        stage.spool.launch = nursery.start
         droppers = Droppers(stage.spool, rng)
         try:
             while lives.kills.total() < kills:
@@ -83,12 +86,17 @@ def _stream(home: Path, server: S3Server, extent: Extent, what: str, portal: str
             _end(stage, droppers)
             _reckon(stage, droppers, lives)
         except Exception as error:
-            error.add_note(f"seed {extent.seed}, {what}: {lives}\n{stage.picture()}")
+            picture = home / "picture.txt"
+            picture.write_text(stage.picture(), errors="surrogateescape")
+            error.add_note(
+                f"seed {extent.seed}, {home.name}: {lives}\nthe whole picture: {picture}\n{stage.picture()[-4000:]}"
+            )
             raise
         finally:
             droppers.finish()
         lives.seconds = time.monotonic() - began
         _tell(stage, droppers, lives, extent)
+    shutil.rmtree(home)
 
 
 def _live(stage: Scene, droppers: Droppers, lives: Lives) -> None:
@@ -100,15 +108,15 @@ def _live(stage: Scene, droppers: Droppers, lives: Lives) -> None:
     process = spool.process
     assert process is not None
     if rng.random() < 0.25:
-        _lives_for(stage, process, rng.uniform(0.1, 0.8))
+        _lives_for(process, rng.uniform(0.0, 0.4))
     else:
         wait_until(lambda: spool.is_watching() or process.poll() is not None, "the daemon watches", DEADLINE)
         droppers.drop(rng.randint(0, 4))
-        _lives_for(stage, process, min(2.0, rng.expovariate(4.0)))
+        _lives_for(process, min(2.0, rng.expovariate(4.0)))
     if spool.is_watching() and rng.random() < 0.08:
         lives.stops += 1
         code = spool.stop(seconds=DEADLINE)
-        assert 0 == code, f"exit code {code} at a stop\n{stage.picture()}"
+        assert 0 == code, f"exit code {code} at a stop"
         return
     if spool.is_watching() and rng.random() < 0.05:
         process.send_signal(signal.SIGTERM)
@@ -119,18 +127,18 @@ def _live(stage: Scene, droppers: Droppers, lives: Lives) -> None:
     process.kill()
     code = process.wait(DEADLINE)
     spool.process = None
-    assert code == -signal.SIGKILL or (when == "while it stopped" and code == 0), f"exit code {code}\n{stage.picture()}"
+    assert code == -signal.SIGKILL or (when == "while it stopped" and code == 0), f"exit code {code}"
     if code != 0:
         lives.kills[when or _at_work(stage)] += 1
 
 
-def _lives_for(stage: Scene, process: subprocess.Popen[bytes], seconds: float) -> None:
+def _lives_for(process: subprocess.Popen[bytes], seconds: float) -> None:
     """By chance, so many seconds; it must not end by itself meanwhile."""
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
         return
-    raise AssertionError(f"the daemon ended by itself, exit code {code}\n{stage.picture()}")
+    raise AssertionError(f"the daemon ended by itself, exit code {code}")
 
 
 def _at_work(stage: Scene) -> str:

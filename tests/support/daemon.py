@@ -81,6 +81,7 @@ class Spool:
         }
         merge(self.settings, sections)
         self.process: subprocess.Popen[bytes] | None = None
+        self.launch: Callable[[Spool], Any] | None = None
         self.output = home / "daemon.log"
         self.write_config()
 
@@ -106,17 +107,29 @@ class Spool:
         env: Mapping[str, str] | None = None,
         seconds: float = PATIENCE,
     ) -> None:
-        """Start the daemon; with `ready`, wait until it watches, `seconds` at most. `program`: what Python runs."""
+        """Start the daemon; with `ready`, wait until it watches, `seconds` at most. `program`: what Python runs.
+
+        `launch`, where one was given, starts plain daemons in its own way.
+        """
         before = self.output.stat().st_size if self.output.exists() else 0
+        if self.launch is not None and not wrap and not env and program == ("-m", "tfwatch"):
+            self.process = self.launch(self)
+        else:
+            self.process = self._popen(wrap, program, env)
+        process = self.process
+        if ready:
+            wait_until(lambda: self._watching(before) or process.poll() is not None, "the daemon watches", seconds)
+            assert process.poll() is None, self.output.read_text()
+
+    def _popen(
+        self, wrap: tuple[str, ...], program: tuple[str, ...], env: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes]:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("TFWATCH", "AWS_"))}
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [*wrap, sys.executable, *program, "run", "-c", str(self.config)],
                 stdout=output, stderr=output, env=environ | dict(env or {}),
             )  # fmt: skip
-        if ready:
-            wait_until(lambda: self._watching(before) or self.process.poll() is not None, "the daemon watches", seconds)
-            assert self.process.poll() is None, self.output.read_text()
 
     def is_watching(self) -> bool:
         """Whether some daemon has said so since the output began."""

@@ -56,8 +56,14 @@ libc.ptrace.restype = ctypes.c_long
 
 
 def main() -> NoReturn:
-    """The program's own process waits until the tracer has hold of it, then becomes the program."""
+    """Become the program, once the tracer has hold of this process."""
     record, call, number, *command = sys.argv[1:]
+    trace(record, call, int(number))
+    os.execv(command[0], command)
+
+
+def trace(record: str, call: str, number: int) -> None:
+    """From here on this process, which must have one thread only, is traced."""
     program = os.getpid()
     ready, tell = os.pipe()
     between = os.fork()
@@ -67,7 +73,7 @@ def main() -> NoReturn:
             _ask(_SEIZE, program, _TRACE_OPTIONS)
             os.write(tell, b"x")
             os.close(tell)
-            _Tracer(program, record, call, int(number)).run()
+            _Tracer(program, record, call, number).run()
         os._exit(0)
     os.waitpid(between, 0)
     os.close(tell)
@@ -75,7 +81,6 @@ def main() -> NoReturn:
         sys.exit("tracer: can't trace this process")
     os.close(ready)
     _stop_at_calls()
-    os.execv(command[0], command)
 
 
 class _Tracer:
