@@ -39,8 +39,13 @@ class Request:
 def leave(folders: Folders, request: Request) -> str:
     """Put a request on disk; returns its file's name, which vanishes once it was taken."""
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
-    folders.leave_request(name, json.dumps(asdict(request), ensure_ascii=True))
+    put(folders, name, request)
     return name
+
+
+def put(folders: Folders, name: str, request: Request) -> None:
+    """Put a request on disk under a name, in the place of what stood there."""
+    folders.leave_request(name, json.dumps(asdict(request), ensure_ascii=True))
 
 
 def read(folders: Folders, name: str) -> Request:

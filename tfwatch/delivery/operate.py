@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from loguru import logger
 
@@ -37,25 +38,34 @@ class Operate:
             except (BadRequest, OSError) as error:
                 logger.warning("a request is ignored and removed: {}", error)
             else:
-                if not self._carry_out(request):
+                rest = self._carry_out(request)
+                if rest == request:
+                    continue
+                if rest is not None:
+                    # Only what is left: a package that was requeued is delivered long before the last one is free.
+                    requests.put(self._desk.folders, name, rest)
+                    taken = True
                     continue
             self._desk.folders.drop_request(name)
             taken = True
         return taken
 
-    def _carry_out(self, request: Request) -> bool:
-        """False when a package it names is being worked on: it is taken a little later."""
-        if request.command == "requeue":
+    def _carry_out(self, request: Request) -> Request | None:
+        """What must be taken a little later, because a package is being worked on; None when all was done."""
+        if request.command in ("requeue", "backup"):
+            act = self._requeue if request.command == "requeue" else self._back_up_again
             pairs = zip(request.names, request.sha256s, strict=False)
-            taken = [self._requeue(name, sha256, request) for name, sha256 in pairs]
-            return all(taken)
-        if request.command == "backup":
-            pairs = zip(request.names, request.sha256s, strict=False)
-            taken = [self._back_up_again(name, sha256, request) for name, sha256 in pairs]
-            return all(taken)
+            left = [(name, sha256) for name, sha256 in pairs if not act(name, sha256, request)]
+            if not left:
+                return None
+            return replace(request, names=tuple(n for n, _ in left), sha256s=tuple(sha for _, sha in left))
+        self._switch(request)
+        return None
+
+    def _switch(self, request: Request) -> None:
         integration = request.integration
         if integration is None:
-            return True
+            return
         switch, why = self._switches[integration], request.reason or f"by {request.user}"
         if request.command == "disable":
             if switch.stand.word != "disabled":
@@ -67,7 +77,6 @@ class Operate:
                 self._rollback.requeue_rejected()
         elif switch.held:
             switch.lift(self._desk, actor=Actor.OPERATOR, why=why)
-        return True
 
     def _requeue(self, name: str, sha256: str, request: Request) -> bool:
         state = self._desk.index.package(sha256, name)
