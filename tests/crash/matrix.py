@@ -86,20 +86,18 @@ def act(play: Play, home: Path, theatre: Theatre, *, since: str = "", each_call:
     """Record the play, then act it once for each recorded call (or a share of them), dying there.
 
     `since`: only calls from the first one that is about this text. `each_call`: a share, but of each call by itself.
+    Each row of the log is always tried: right before it, what it tells has happened and nothing knows of it.
     Every third restart is killed too, at a moment by chance. Fails when anything was not as it must be in the end, and
     when no kill landed at some call.
     """
     extent, began = theatre.extent, time.monotonic()
     made = _rehearse(play, home / "rehearsal", theatre)
     first = next((number for number, one in enumerate(made) if since in one.about), 0)
-    cases = targets(made, first)
-    if each_call:
-        calls = dict.fromkeys(case.call for case in cases)
-        cases = [
-            case for call in calls for case in extent.sample([one for one in cases if one.call == call], play.name)
-        ]
-    else:
-        cases = extent.sample(cases, play.name)
+    everything = dict(zip(targets(made, first), made[first:], strict=True))
+    chosen = {case for case, one in everything.items() if one.call == "write" and one.about.endswith("/log.csv")}
+    for call in {case.call for case in everything} if each_call else {""}:
+        chosen.update(extent.sample([case for case in everything if call in ("", case.call)], play.name))
+    cases = [case for case in everything if case in chosen]
     tally = Tally(made=Counter(one.call for one in made[first:]), tried=Counter(case.call for case in cases))
     rng = extent.rng(play.name)
     again = [Target("any", rng.randint(1, len(made) // 2)) if rng.randrange(3) == 0 else None for _ in cases]
