@@ -61,10 +61,13 @@ def assert_climbs(moments: list[float], began: float) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", ["enable", "probe", "Retry-After"])
+@pytest.mark.parametrize("way", ["lifted", "Retry-After"])
 def test_work_comes_back_as_a_ramp(sandbox: Sandbox, spool: Spool, extent: Extent, way: str) -> None:
     """Hundreds wait for sixteen lanes: one goes first, then twice as many at once with each step; each is one order."""
     packages = min(500, extent.packages // 5)
+    if way == "lifted":
+        # A probe comes after up to a minute: in CI every other commit pays for it.
+        way = "probe" if extent.packages > 1000 or extent.rng("probe").random() < 0.5 else "enable"
     spool.configure(
         integrations={
             "gotranscript": {
