@@ -24,6 +24,7 @@ from tfwatch.model import Actor, Event, Fact, Integration, Stage, write_detail
 from tfwatch.observe.health import Health
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.spool.intake import ignore_lease_signals
+from tfwatch.spool.root import AWAY
 from tfwatch.spool.watcher import Bell
 from tfwatch.watch import Watch
 from tfwatch.workshop import Wired, Workshop
@@ -91,6 +92,7 @@ class Daemon:
         self._reload_asked = False
         self._scan_wanted = True
         self._is_low_on_space = False
+        self._is_away = False
         self._failure: BaseException | None = None
         self.workshop = Workshop(
             desk, configuration, switches, rollback, log_path=folders.log, bell=self._bell, stop=stop, failed=self.fail
@@ -115,6 +117,7 @@ class Daemon:
     def run(self) -> int:
         """Work until told to stop; returns the exit code. Must be called from the main thread."""
         self._take_signals()
+        self._folders.hold()
         self.desk.while_waiting = self._beat_while_waiting
         try:
             self._start()
@@ -197,7 +200,7 @@ class Daemon:
         if self._stop.is_set():
             return
         self._log.check_inode()
-        if self.watch.rescan_due:
+        if self.watch.rescan_due or self._folders.is_away != self._is_away:
             rung = rung | {"config", "requests", Stage.OUTBOX.value, *_SETTLED}
             self._look_at_everything()
         if "config" in rung:
@@ -261,6 +264,7 @@ class Daemon:
 
     def _look_at_everything(self) -> None:
         """Events or not: folders that went missing are made again, replaced ones are watched again."""
+        self._look_at_root()
         self._look_at_free_space()
         try:
             self._folders.prepare()
@@ -268,6 +272,14 @@ class Daemon:
             logger.error("{}", error)
         self.desk.look_at_mounts()
         self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
+
+    def _look_at_root(self) -> None:
+        """An unmounted or renamed spool is worked on where it is now, so that nothing in flight is lost."""
+        if self._folders.is_away == self._is_away:
+            return
+        self._is_away = not self._is_away
+        words = "{}: " + (AWAY if self._is_away else "is there again; everything goes on")
+        logger.bind(EVENT="ALERT").warning(words, self._folders.root)
 
     def _look_at_free_space(self) -> None:
         free, least = self._folders.free_bytes(), self.wiring.policy.min_free_bytes

@@ -85,6 +85,9 @@ class Watch:
     def rescan(self, seconds: float, scan_seconds: float) -> None:
         """Everything is looked at now: watch replaced folders again, prove events, and plan the next time."""
         self._desk.forget_moves()
+        if self._folders.is_away:
+            self._rescan_at = time.monotonic() + min(seconds, _POLL_SECONDS)
+            return
         if self._mode != "polling":
             self._listen_again(seconds)
         pause = max(_POLL_SECONDS, _POLL_SHARE * scan_seconds) if self.polling else seconds

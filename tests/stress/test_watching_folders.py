@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Spool, wait_until, zip_bytes
+from tests.support.daemon import Spool, make_zip, wait_until, zip_bytes
+from tests.support.daemon import spool as make_spool
 from tests.support.extent import Extent
 from tests.support.host import mounted, unmet
 from tests.support.portal import digest, ordered
 from tfwatch.model import Integration
+from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
 
 RESCAN_SECONDS = 2
@@ -70,7 +72,7 @@ def still_hears(spool: Spool) -> None:
     spool.configure(spool={"rescan_seconds": 3600})
     wait_until(lambda: "configuration taken over" in spool.output.read_text(), "the rescan is far away", PATIENCE)
     for number in range(10):
-        spool.drop(f"heard{number}.zip", seed=10**7 + number)
+        make_zip(spool.root / "outbox" / f"heard{number}.zip", seed=10**7 + number)
         spool.wait_for("delivered", f"heard{number}.zip", seconds=PATIENCE)
     assert "inotify" == spool.state()["watch"]["mode"]
     assert 1 == spool.output.read_text().count("watching ")
@@ -208,3 +210,102 @@ def test_another_mount_on_a_folder(sandbox: Sandbox, spool: Spool, stage: str, k
     assert 1 == spool.output.read_text().count("is no mount of its own any more")
     spool.assert_sound()
     print(f"\n{kind} on {stage}/: said, waited, went on")
+
+
+# --- the whole spool --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk(home: Path) -> Iterator[str]:
+    """A small ext4 disk: a loop device over a file."""
+    if os.geteuid() != 0:
+        unmet("needs root to mount")
+    image = home / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(256 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    told = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True)
+    if told.returncode != 0:
+        unmet(f"can't make a loop device here: {told.stderr.strip()}")
+    device = told.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+        image.unlink()
+
+
+class Disk:
+    """A spool on a disk of its own, which is unmounted under the daemon's hands and mounted again."""
+
+    def __init__(self, device: str, root: Path) -> None:
+        self._device = device
+        self._root = root
+
+    def mount(self) -> None:
+        subprocess.run(["mount", self._device, str(self._root)], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self._root)], check=True)
+
+
+@pytest.mark.root
+def test_the_whole_spool_is_unmounted_and_mounted_again(tmp_path: Path, sandbox: Sandbox, extent: Extent) -> None:
+    """Lazily, under work: what is in flight is finished, it is said, and once mounted again all goes on, once each."""
+    times = max(3, min(10, extent.packages // 500))
+    with disk(tmp_path) as device, make_spool(tmp_path, sandbox.url, sandbox.api_key) as spool:
+        for folder in spool.root.iterdir():
+            folder.rmdir()
+        volume = Disk(device, spool.root)
+        volume.mount()
+        try:
+            (spool.root / "lost+found").rmdir()
+            spool.configure(spool={"rescan_seconds": RESCAN_SECONDS})
+            spool.start()
+            sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.3))
+            expected, in_flight = {}, 0
+            for number in range(times):
+                names = [f"v{number}-{each}.zip" for each in range(10)]
+                for each, name in enumerate(names):
+                    content = zip_bytes(seed=100 * number + each)
+                    (spool.root / "outbox" / f"{name}.part").write_bytes(content)
+                    (spool.root / "outbox" / f"{name}.part").rename(spool.root / "outbox" / name)
+                    expected[digest(content)] = 1
+                wait_until(spool.claimed, "work is under way", PATIENCE)
+                volume.unmount()
+                wait_until(lambda n=number: away(spool) == n + 1, "it is said", PATIENCE)
+                assert [] == os.listdir(spool.root)
+                before = ordered(sandbox).total()
+                wait_until(lambda b=before: ordered(sandbox).total() > b or all_ordered(sandbox, expected),
+                           "what waits goes on", PATIENCE)  # fmt: skip
+                in_flight += ordered(sandbox).total() - before
+                volume.mount()
+                wait_until(lambda n=number: back(spool) == n + 1, "it is there again", PATIENCE)
+                spool.wait_for("delivered", *names, seconds=PATIENCE)
+            sandbox.set_faults()
+            still_hears(spool)
+
+            assert expected.items() <= ordered(sandbox).items()
+            assert len(expected) + 10 == ordered(sandbox).total()
+            assert spool.process is not None
+            assert spool.process.poll() is None
+            assert {"ATTEMPTED", "ACCEPTED", "COMPLETED"} == set(spool.events())
+            spool.assert_sound()
+            assert 0 == spool.stop()
+        finally:
+            spool.kill()
+            volume.unmount()
+    print(f"\nthe whole spool: unmounted lazily {times} times over {len(expected)} ZIPs; "
+          f"{in_flight} orders were made while it was away, none twice")  # fmt: skip
+
+
+def away(spool: Spool) -> int:
+    return spool.output.read_text().count("nobody can drop there")
+
+
+def back(spool: Spool) -> int:
+    return spool.output.read_text().count("is there again; everything goes on")
+
+
+def all_ordered(sandbox: Sandbox, expected: dict[str, int]) -> bool:
+    return expected.keys() <= ordered(sandbox).keys()

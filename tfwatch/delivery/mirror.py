@@ -56,6 +56,8 @@ class MirrorLog:
             return float("inf")
         try:
             self._drain(sheet, wiring, stopping)
+        except FileNotFoundError:
+            return wiring.policy.batch_seconds  # the spool is away; what waits is mirrored when it is back
         except SheetDrift as drift:
             self._note(f"{drift.message}; {drift.hint}")
             return BETWEEN_TRIES.maximum

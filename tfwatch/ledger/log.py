@@ -93,6 +93,7 @@ class Log:
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
         self._queue_lock = threading.Lock()
         self._file_lock = threading.Lock()
+        self._folder = _identity(os.path.dirname(path))
         self._committer = threading.Thread(target=self._run, name="log", daemon=True)
         self._committer.start()
 
@@ -233,7 +234,9 @@ class Log:
         ours = os.fstat(self._fd)
         try:
             named = os.stat(self.path)
-        except FileNotFoundError as error:
+        except OSError as error:
+            if _identity(os.path.dirname(self.path)) != self._folder:
+                return  # not the file but its whole folder is elsewhere, an unmounted disk perhaps; ours is open
             raise self._damaged("the file was removed while tfwatch was writing it") from error
         if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
             raise self._damaged("the file was replaced while tfwatch was writing it")
@@ -320,3 +323,11 @@ def _verify(fd: int, path: str, start: Position, torn_path: str) -> tuple[Positi
     if last_line is not None:
         record = decode_at(last_line, position, path)
     return position, record.at if record else _LONG_AGO, cut
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(folder or ".")
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino

@@ -16,6 +16,7 @@ from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.model import Integration, Stage, rfc3339
 from tfwatch.spool.names import printable
+from tfwatch.spool.root import AWAY
 from tfwatch.watch import Watch
 from tfwatch.workshop import Workshop
 
@@ -118,6 +119,8 @@ def _problems(daemon: Running) -> list[str]:
     folders, policy = daemon.desk.folders, daemon.wiring.policy
     if daemon.desk.disk_full_since is not None:
         problems.append(f"{folders.log}: {daemon.desk.disk_full_since}; deliveries wait: free some space")
+    if folders.is_away:
+        problems.append(f"{folders.root}: {AWAY}")
     problems += [daemon.desk.why_apart(stage) for stage in sorted(daemon.desk.apart)]
     if shortage := folders.shortage(policy.min_free_bytes):
         problems.append(shortage)

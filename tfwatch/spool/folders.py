@@ -23,6 +23,7 @@ from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
 from tfwatch.spool.renames import rename_noreplace
+from tfwatch.spool.root import Root
 
 PRIVATE: Final = ".tfwatch"
 _WHERE: Final = {
@@ -32,7 +33,9 @@ _WHERE: Final = {
     Stage.DELIVERED: "delivered",
     Stage.REJECTED: "rejected",
 }
-_PRIVATE_FOLDERS: Final = (f"{PRIVATE}/requests", "logs", "rollbacks")
+_REQUESTS: Final = f"{PRIVATE}/requests"
+_ROLLBACKS: Final = "rollbacks"
+_PRIVATE_FOLDERS: Final = (_REQUESTS, "logs", _ROLLBACKS)
 CANARY: Final = ".tfwatch-canary"
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
 
@@ -54,19 +57,19 @@ class Folders:
     """One spool. Paths are built here, from `root`; none of these methods follows a link into a package's place."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
+        self._root = Root(root)
+        self.root = self._root.path
         self.atomic_renames = True
-        self._where = {stage: os.path.join(self.root, where) for stage, where in _WHERE.items()}
 
     # --- the places ------------------------------------------------------------------------------------------------
 
     def folder(self, stage: Stage) -> str:
         """The folder of a stage, for the watcher and for messages."""
-        return self._where[stage]
+        return os.path.join(self.root, _WHERE[stage])
 
     def path(self, stage: Stage, name: str) -> str:
         """Where a package of that name lies or would lie at a stage, for messages."""
-        return os.path.join(self._where[stage], name)
+        return os.path.join(self.root, _WHERE[stage], name)
 
     @property
     def log(self) -> str:
@@ -83,11 +86,20 @@ class Folders:
     @property
     def state(self) -> str:
         """What the running daemon shows of itself to `tfwatch status`."""
-        return os.path.join(self.root, PRIVATE, "state.json")
+        return os.path.join(self._root.here, PRIVATE, "state.json")
 
     @property
     def requests(self) -> str:
         return os.path.join(self.root, PRIVATE, "requests")
+
+    def hold(self) -> None:
+        """Stay in this spool from now on, also while its root is unmounted or renamed away."""
+        self._root.hold()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the root's path leads elsewhere now."""
+        return self._root.is_away
 
     def torn(self, exec_id: str) -> str:
         """Where a cut-off tail of the log is kept."""
@@ -96,15 +108,23 @@ class Folders:
     def rollback_document(self, exec_id: str) -> str:
         return os.path.join(self.root, "rollbacks", f"rollback_integrations_{exec_id}.md")
 
+    def _at(self, stage: Stage, name: str = "") -> str:
+        """The path to work with now; never shown."""
+        return self._in(_WHERE[stage], name)
+
+    def _in(self, *where: str) -> str:
+        return os.path.join(self._root.here, *filter(None, where))
+
     # --- preparing -------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Make missing folders below the root. Raises `SpoolUnusable`: the exact path and the mending command."""
-        if not os.path.isdir(self.root):
+        here = self._root.here
+        if not os.path.isdir(here):
             problem = "is not a directory" if os.path.lexists(self.root) else "does not exist"
             raise SpoolUnusable(self.root, f"the spool folder {problem}", f"make it: {_install(self.root)}")
         for where in (PRIVATE, *_WHERE.values(), *_PRIVATE_FOLDERS):
-            self._make(os.path.join(self.root, where), private=where.startswith(PRIVATE))
+            self._make(os.path.join(here, where), private=where.startswith(PRIVATE))
 
     def _make(self, path: str, *, private: bool) -> None:
         try:
@@ -125,11 +145,11 @@ class Folders:
         A request that a command is just leaving is not ours to remove, nor anybody's file in outbox/.
         """
         half_written = (
-            self._where[Stage.REJECTED],
+            self._at(Stage.REJECTED),
             *(os.path.join(self.root, where) for where in (PRIVATE, "rollbacks")),
         )
         for folder, pattern in (
-            *((folder, _PROBE) for folder in self._where.values()),
+            *((folder, _PROBE) for folder in (self._at(stage) for stage in Stage)),
             *((folder, HALF_WRITTEN) for folder in half_written),
         ):
             for name in filter(pattern.fullmatch, os.listdir(folder)):
@@ -143,7 +163,7 @@ class Folders:
         """
         probe = f".probe-{secrets.token_hex(4)}"
         stages = [*Stage, Stage.OUTBOX]
-        here = os.path.join(self._where[Stage.OUTBOX], probe)
+        here = self._at(Stage.OUTBOX, probe)
         try:
             os.close(os.open(here, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         except OSError as error:
@@ -153,11 +173,11 @@ class Folders:
             ) from error
         try:
             for stage in stages[1:]:
-                there = os.path.join(self._where[stage], probe)
+                there = self._at(stage, probe)
                 self.atomic_renames &= rename_noreplace(here, there)
                 here = there
         except OSError as error:
-            folder = self._where[stage]
+            folder = self.folder(stage)
             if error.errno == errno.EXDEV:
                 raise SpoolUnusable(
                     folder,
@@ -175,7 +195,7 @@ class Folders:
     def list(self, stage: Stage) -> Listing:
         """What lies in a stage's folder. Nothing is opened; links are not followed. Raises OSError."""
         entries, oddities, ignored = [], [], 0
-        with os.scandir(self._where[stage]) as found:
+        with os.scandir(self._at(stage)) as found:
             for item in found:
                 if not counts(item.name):
                     ignored += not item.name.endswith(REASON_SUFFIX) and not item.name.startswith(CANARY)
@@ -192,20 +212,21 @@ class Folders:
 
     def names(self, stage: Stage) -> set[str]:
         """The names alone of everything that counts there: cheaper than `list` for a large folder."""
-        with os.scandir(self._where[stage]) as found:
+        with os.scandir(self._at(stage)) as found:
             return {item.name for item in found if counts(item.name)}
 
     def look(self, stage: Stage, name: str) -> Entry | None:
         """One package as it lies at a stage now; None when no regular file of that name does."""
+        root = self._root.here
         try:
-            info = os.lstat(self.path(stage, name))
+            info = os.lstat(os.path.join(root, _WHERE[stage], name))
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return None if root == self._root.here else self.look(stage, name)
         return entry_of(name, info) if stat.S_ISREG(info.st_mode) else None
 
     def is_taken(self, stage: Stage, name: str) -> bool:
         """Whether anything of that name lies at a stage."""
-        return os.path.lexists(self.path(stage, name))
+        return os.path.lexists(self._at(stage, name))
 
     def find(self, name: str) -> Stage | None:
         """The stage in whose folder something of that name lies, the first in the order of work."""
@@ -213,12 +234,12 @@ class Folders:
 
     def describe(self, stage: Stage, name: str) -> str:
         """Owner and mode of a file, for a message about access: `owner 1000:1000, mode 0600`."""
-        info = os.lstat(self.path(stage, name))
+        info = os.lstat(self._at(stage, name))
         return f"owner {info.st_uid}:{info.st_gid}, mode {stat.S_IMODE(info.st_mode):04o}"
 
     def how_to_let_go(self, stage: Stage, name: str, error: PermissionError) -> str:
         """The command after which a file that we may not rename out of its folder can be."""
-        folder = self._where[stage]
+        folder = self.folder(stage)
         if error.errno == errno.EACCES:
             return f"chmod u+wx {folder}"
         info = os.stat(folder)
@@ -229,14 +250,14 @@ class Folders:
     def identity(self, stage: Stage) -> tuple[int, int] | None:
         """Device and inode of a stage's folder: it changes when somebody replaces the folder."""
         try:
-            info = os.stat(self._where[stage])
+            info = os.stat(self._at(stage))
         except OSError:
             return None
         return info.st_dev, info.st_ino
 
     def sees_every_writer(self, stage: Stage) -> bool:
         """Whether nobody but this machine writes there, so that every arrival raises an event. Raises OSError."""
-        fd = os.open(self._where[stage], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(self._at(stage), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return sees_every_writer(fd)
         finally:
@@ -244,21 +265,21 @@ class Folders:
 
     def apart(self) -> frozenset[Stage]:
         """Stages on whose folder somebody has put a mount: no file can be renamed into or out of it."""
-        home = mount_of(self._where[Stage.CLAIMED])
+        home = mount_of(self._at(Stage.CLAIMED))
         found = set()
         for stage in Stage:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if mount_of(self._where[stage]) != home:
+                if mount_of(self._at(stage)) != home:
                     found.add(stage)
         return frozenset(found)
 
     def changed_ns(self, stage: Stage) -> int:
         """When a name last came or went there, ns."""
-        return os.stat(self._where[stage]).st_mtime_ns
+        return os.stat(self._at(stage)).st_mtime_ns
 
     def free_bytes(self) -> int:
         """Room left for this process on the spool's file system; as much as can be where it doesn't say (ramfs)."""
-        info = os.statvfs(self.root)
+        info = os.statvfs(self._root.here)
         return info.f_bavail * info.f_frsize if info.f_blocks else sys.maxsize
 
     def shortage(self, least: int) -> str:
@@ -281,7 +302,7 @@ class Folders:
         """
         try:
             fd = os.open(
-                self.path(stage, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+                self._at(stage, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
             )
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):
@@ -303,9 +324,9 @@ class Folders:
         others = [stage for stage in Stage if stage is not leaving]
 
         def is_taken(candidate: str) -> bool:
-            if taken(candidate) or any(os.path.lexists(self.path(stage, candidate)) for stage in others):
+            if taken(candidate) or any(os.path.lexists(self._at(stage, candidate)) for stage in others):
                 return True
-            return candidate != name and os.path.lexists(self.path(leaving, candidate))
+            return candidate != name and os.path.lexists(self._at(leaving, candidate))
 
         return free_name(name, is_taken)
 
@@ -315,15 +336,19 @@ class Folders:
         A stage's folder that somebody took away is made again. Not yet on disk: `sync` both.
         Raises FileExistsError, FileNotFoundError (the package is gone), SpoolUnusable, OSError.
         """
-        here, there = self.path(source, name), self.path(target, new_name or name)
         while True:
+            root = self._root.here
+            here, there = (os.path.join(root, _WHERE[stage]) for stage in (source, target))
             try:
-                self.atomic_renames &= rename_noreplace(here, there)
+                moved = rename_noreplace(os.path.join(here, name), os.path.join(there, new_name or name))
             except FileNotFoundError:
-                if not os.path.lexists(here):
+                if root != self._root.here:
+                    continue
+                if not os.path.lexists(os.path.join(here, name)):
                     raise
-                self._make(self._where[target], private=target is Stage.CLAIMED)
+                self._make(there, private=target is Stage.CLAIMED)
             else:
+                self.atomic_renames &= moved
                 break
         if source is Stage.REJECTED and (source, name) != (target, new_name or name):
             self.remove_reason(name)
@@ -335,38 +360,39 @@ class Folders:
         """
         for stage in stages:
             with contextlib.suppress(FileNotFoundError):
-                sync_folder(self._where[stage])
+                sync_folder(self._at(stage))
 
     def remove(self, stage: Stage, name: str) -> None:
         """Remove a package that is backed up and logged as such; synced."""
-        os.unlink(self.path(stage, name))
+        os.unlink(self._at(stage, name))
         self.sync(stage)
 
     # --- small files -----------------------------------------------------------------------------------------------
 
     def write_reason(self, name: str, text: str) -> None:
         """Say beside a rejected package why it lies there."""
-        write_file(self.path(Stage.REJECTED, reason_name(name)), text, mode=0o660)
+        write_file(self._at(Stage.REJECTED, reason_name(name)), text, mode=0o660)
 
     def remove_reason(self, name: str) -> None:
         """Take the note beside a rejected package away. One that can't be removed never holds a package up."""
         try:
-            os.unlink(self.path(Stage.REJECTED, reason_name(name)))
+            os.unlink(self._at(Stage.REJECTED, reason_name(name)))
         except OSError:
             pass
 
     def reasons(self) -> set[str]:
         """Names of the reason files in rejected/, whether their packages are there or not."""
-        return {name for name in os.listdir(self._where[Stage.REJECTED]) if name.endswith(REASON_SUFFIX)}
+        return {name for name in os.listdir(self._at(Stage.REJECTED)) if name.endswith(REASON_SUFFIX)}
 
     def remove_reason_file(self, file: str) -> None:
         """Remove one of `reasons()` by its own name. Raises OSError."""
-        os.unlink(self.path(Stage.REJECTED, file))
+        os.unlink(self._at(Stage.REJECTED, file))
 
     def read_rollbacks(self, exec_id: str) -> str:
         """A run's rollback document; empty when there is none."""
         try:
-            with open(self.rollback_document(exec_id), encoding="utf-8", errors="backslashreplace") as file:
+            path = self._in(_ROLLBACKS, os.path.basename(self.rollback_document(exec_id)))
+            with open(path, encoding="utf-8", errors="backslashreplace") as file:
                 return file.read()
         except FileNotFoundError:
             return ""
@@ -374,40 +400,41 @@ class Folders:
     def append_rollback(self, exec_id: str, head: str, section: str) -> str:
         """Add a section to this run's rollback document, made with `head` first; returns its path."""
         path = self.rollback_document(exec_id)
-        write_file(path, (self.read_rollbacks(exec_id) or head) + section, mode=0o660)
+        text = (self.read_rollbacks(exec_id) or head) + section
+        write_file(self._in(_ROLLBACKS, os.path.basename(path)), text, mode=0o660)
         return path
 
     def waiting_requests(self) -> Iterable[str]:
         """Names of the request files that commands left, oldest first; what is no regular file is none."""
-        with os.scandir(self.requests) as found:
+        with os.scandir(self._in(_REQUESTS)) as found:
             return sorted(
                 item.name for item in found if item.name.endswith(".json") and item.is_file(follow_symlinks=False)
             )
 
     def read_request(self, name: str) -> bytes:
         """What a request file holds; at most 1 MiB of it."""
-        fd = os.open(os.path.join(self.requests, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(self._in(_REQUESTS, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             return file.read(1 << 20)
 
     def drop_request(self, name: str) -> None:
         """Remove a request that was carried out, for good: one that a power cut brought back would be done twice."""
         try:
-            os.unlink(os.path.join(self.requests, name))
+            os.unlink(self._in(_REQUESTS, name))
         except FileNotFoundError:
             return
-        sync_folder(self.requests)
+        sync_folder(self._in(_REQUESTS))
 
     def leave_request(self, name: str, text: str) -> None:
         """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
-        write_file(os.path.join(self.requests, name), text, mode=0o660, as_folder=True)
+        write_file(self._in(_REQUESTS, name), text, mode=0o660, as_folder=True)
 
     def touch_canary(self) -> None:
         """Write and close a hidden file in the outbox: if events arrive here, this one does.
 
         It is always a new file: somebody may have put a FIFO or a link of that name there. Raises OSError.
         """
-        path = os.path.join(self._where[Stage.OUTBOX], CANARY)
+        path = self._at(Stage.OUTBOX, CANARY)
         try:
             os.unlink(path)
         except FileNotFoundError:
