@@ -6,6 +6,7 @@ import csv
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,10 @@ import psutil
 import pytest
 
 from tests.support.clock import SettableClock
-from tests.support.daemon import Spool, wait_until
+from tests.support.daemon import PATIENCE, Spool, wait_until
 from tests.support.host import unmet
 from tests.support.portal import ordered
-from tests.support.require import need
+from tests.support.require import need, need_module
 from tests.support.tls import Authority, Terminator
 from tfwatch.delivery.failure import BETWEEN_ROUNDS
 from tfwatch.model import Integration, read_detail
@@ -72,6 +73,7 @@ def test_a_name_that_does_not_resolve_is_waited_for(sandbox: Sandbox, spool: Spo
         spool.start(wrap=wrap)
         spool.drop("p.zip")
         spool.wait_for_event("DEFERRED", "p.zip")
+        spool.wait_for("outbox", "p.zip")
         assert "can't be reached" in words_of(spool, "p.zip")
         with hosts.open("a") as file:
             file.write(f"127.0.0.1 {NAME}\n")
@@ -152,33 +154,32 @@ def assert_not_busy(spool: Spool) -> None:
     wait_until(lambda: process.cpu_percent(interval=2.0) < 30.0, "the daemon comes to rest", 20)
 
 
-@pytest.mark.parametrize("jump", [DAY, -DAY])
-def test_a_clock_that_jumps_holds_nothing_up(sandbox: Sandbox, spool: Spool, tmp_path: Path, jump: int) -> None:
+def test_a_clock_that_jumps_holds_nothing_up(sandbox: Sandbox, spool: Spool, tmp_path: Path) -> None:
     """Set by a day and back while packages wait and orders are open: nothing sleeps a day, spins or goes back."""
     clock = SettableClock(tmp_path)
     sandbox.set_settings(portal={"verdict": VerdictWhen.NEVER})
     spool.start(env=clock.env)
-    spool.drop("open.zip", seed=1)
-    spool.wait_for("submitted", "open.zip")
     sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=503, times=1))
-    spool.drop("waits.zip", seed=2)
+    spool.drop("waits.zip", seed=1)
     spool.wait_for_event("DEFERRED", "waits.zip")
-    clock.set(jump)
-    spool.drop("new.zip", seed=3)
-    spool.wait_for("submitted", "new.zip", "waits.zip", seconds=60)
-    told = abs(moments(spool)[-1] - datetime.now(UTC))
-    assert told > timedelta(hours=23) if jump > 0 else told < timedelta(hours=1)
-    sandbox.set_settings(portal={"verdict": VerdictWhen.IMMEDIATE})
-    for order in sandbox.orders():
-        sandbox.give_verdict(str(order["id"]), "completed")
-    spool.wait_for("delivered", "open.zip", "new.zip", "waits.zip", seconds=20)
-    assert_not_busy(spool)
-    clock.set(0)
-    spool.drop("back.zip", seed=4)
-    spool.wait_for("delivered", "back.zip")
-    assert_not_busy(spool)
+    names = ["waits.zip"]
+    for seed, jump in enumerate((-DAY, DAY, 0), start=2):
+        before, after = f"before{seed}.zip", f"after{seed}.zip"
+        spool.drop(before, seed=seed)
+        spool.wait_for("submitted", before)
+        clock.set(jump)
+        spool.drop(after, seed=10 + seed)
+        names += [before, after]
+        spool.wait_for("submitted", after)
+        if jump == DAY:
+            assert moments(spool)[-1] - datetime.now(UTC) > timedelta(hours=23), "the clock was set"
+        spool.wait_for_event("ACCEPTED", "waits.zip", seconds=60)
+        for order in sandbox.orders():
+            sandbox.give_verdict(str(order["id"]), "completed")
+        spool.wait_for("delivered", *names, seconds=30)
+        assert_not_busy(spool)
     assert [] == [pair for pair in pairwise(moments(spool)) if pair[0] > pair[1]]
-    assert 4 == len(sandbox.orders())
+    assert 7 == len(sandbox.orders())
     spool.assert_sound()
 
 
@@ -199,6 +200,32 @@ def test_a_clock_set_back_before_a_start_makes_no_round_wait_longer(
     assert BETWEEN_ROUNDS.initial / 2 - 0.5 <= second - first
     assert 1 == len(sandbox.orders())
     spool.assert_sound()
+
+
+def test_a_clock_that_jumps_does_not_stop_the_watchdogs_beat(spool: Spool, tmp_path: Path) -> None:
+    """systemd hears from the daemon at least as often as it wants to, whichever way the clock is set meanwhile."""
+    need_module("systemd.daemon")
+    clock, pause = SettableClock(tmp_path), 4.5
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        spool.start(
+            env={**clock.env, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(round(pause * 1e6))}
+        )
+
+        def beat() -> float:
+            """Wait for the next one."""
+            while b"WATCHDOG=1" not in systemd.recv(65536):
+                pass
+            return time.monotonic()
+
+        beats = [beat()]
+        for jump in (DAY, 0, -DAY, 0):
+            clock.set(jump)
+            beats += [beat() for _ in range(2)]
+        gaps = [later - sooner for sooner, later in pairwise(beats)]
+        assert max(gaps) < pause, gaps
+        assert sum(gaps) > 0.5 * len(gaps), "it beats, it doesn't rattle"
 
 
 # --- a login that ends ------------------------------------------------------------------------------------------------

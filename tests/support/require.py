@@ -32,7 +32,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
 }
 """Program → the Debian package that brings it."""
 
-MODULES: Final[Mapping[str, str]] = {"systemd": "gcc libsystemd-dev pkg-config python3-dev"}
+MODULES: Final[Mapping[str, str]] = {"systemd.daemon": "gcc libsystemd-dev pkg-config python3-dev"}
 """Module → what must be there before `make test` can compile it."""
 
 missing: Final[set[str]] = set()
@@ -53,8 +53,15 @@ def _path_of(program: str) -> str | None:
 
 
 def need_module(module: str) -> None:
-    """The same for a module that is compiled here."""
-    if importlib.util.find_spec(module) is None:
+    """The same for a module that is compiled here.
+
+    Its full name: beside systemd/ with its unit files, `systemd` alone is found whether it is installed or not.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
         _without(f"Python's {module}", MODULES[module])
 
 
