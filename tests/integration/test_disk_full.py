@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import STAGES, Spool, wait_until, zip_bytes
-from tests.support.host import mounted
+from tests.support.host import fill, mounted
 from tests.support.portal import digest, ordered
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
@@ -36,23 +34,6 @@ def small(spool: Spool) -> Iterator[Spool]:
 def drop_all(spool: Spool) -> None:
     for name, content in CONTENTS.items():
         (spool.root / "outbox" / name).write_bytes(content)
-
-
-def fill(folder: Path) -> Path:
-    """Take the last byte of room there is."""
-    ballast = folder / "ballast"
-    fd = os.open(ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    try:
-        for size in (1 << 16, 1 << 12, 1):
-            try:
-                while True:
-                    os.write(fd, bytes(size))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-    finally:
-        os.close(fd)
-    return ballast
 
 
 def assert_all_delivered_once(sandbox: Sandbox, spool: Spool) -> None:

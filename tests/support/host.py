@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -39,3 +40,33 @@ def without_power(*kept: str) -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     return ("setpriv", "--bounding-set=" + ",".join(("-all", *(f"+{one}" for one in kept))), "--inh-caps=-all", "--")
+
+
+def fill(folder: Path) -> Path:
+    """Take the last byte of room there is."""
+    ballast = folder / "ballast"
+    fd = os.open(ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    os.write(fd, bytes(size))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+    finally:
+        os.close(fd)
+    return ballast
+
+
+def take_all_inodes(folder: Path) -> Path:
+    """Make files until no more can be made."""
+    ballast = folder / "ballast"
+    try:
+        ballast.mkdir()
+        for number in range(1_000_000):
+            os.close(os.open(ballast / str(number), os.O_CREAT | os.O_WRONLY))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    return ballast

@@ -48,13 +48,15 @@ def recording(record: Path, *calls: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def failing(record: Path, call: str, error: str, when: str, *, path: Path | None = None) -> tuple[str, ...]:
-    """The same, with `call` failing with `error`, for example `ENOSPC`: nothing of it is done.
+def failing(
+    record: Path, call: str, error: str, when: str, *, path: Path | None = None, also: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The same, with `call` failing with `error`, for example `ENOSPC`: nothing of it is done. `also`: recorded too.
 
     `when` is strace's: `3` only the third, `3+` the third and all after it, `3+2` every second from there.
     """
     on_path = ("-P", str(path)) if path is not None else ()
-    return (*recording(record, call), *on_path, "-e", f"inject={call}:error={error}:when={when}")
+    return (*recording(record, call, *also), *on_path, "-e", f"inject={call}:error={error}:when={when}")
 
 
 def recorded(record: Path) -> list[Call]:
