@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import string
 import threading
 import time
@@ -16,14 +15,14 @@ from typing import Final
 
 from loguru import logger
 
-from tfwatch import __version__
+from tfwatch import __version__, disk
 from tfwatch.connections import LiveConfiguration
 from tfwatch.daemon import Daemon, record_repairs
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.errors import ServiceError
-from tfwatch.ledger.index import Index
+from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
 from tfwatch.model import DeliveryRecord, Integration
 from tfwatch.observe.health import Health, notifier
@@ -40,7 +39,6 @@ EXIT_CONFIG: Final = 78
 
 _REPLAY_ROWS: Final = 5000
 _ROOM_SECONDS: Final = 1.0
-_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def run(config_path: str, environ: Mapping[str, str]) -> int:
@@ -77,6 +75,13 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         return EXIT_LOCKED
     except LogDamaged as error:
         logger.critical("{}", error)
+        return EXIT_PROBLEM
+    except Exception as error:
+        words = disk.told(error)
+        if words is None:
+            raise
+        logger.critical("stopping: {}", words)
+        logger.opt(exception=error).debug("it happened here")
         return EXIT_PROBLEM
 
 
@@ -158,17 +163,17 @@ def _apply_when_there_is_room(
     index: Index, stop: threading.Event, records: Sequence[DeliveryRecord], position: Position
 ) -> None:
     """Bring the projection up to rows that are on disk. A full disk is waited for: a projection with a gap would be
-    believed. Raises what SQLite raises for anything else, and when told to stop."""
+    believed. Raises `IndexUnusable`, and `IndexUnwritable` when told to stop."""
     told = False
     while True:
         try:
             index.apply(records, position)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _NO_ROOM or stop.is_set():
+        except IndexUnwritable as error:
+            if stop.is_set():
                 raise
             if not told:
                 told = True
-                logger.bind(EVENT="ALERT").warning("the index can't be written: {}; deliveries wait for room", error)
+                logger.bind(EVENT="ALERT").warning("{}; deliveries wait for room", error)
             stop.wait(_ROOM_SECONDS)
         else:
             if told:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from loguru import logger
 
+from tfwatch import disk
 from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
@@ -135,8 +136,10 @@ class Daemon:
             return
         if self._failure is None:
             self._failure = error
-            if isinstance(error, LogDamaged | LogPoisoned):
-                logger.critical("stopping: {}", error)
+            words = str(error) if isinstance(error, LogDamaged | LogPoisoned) else disk.told(error)
+            if words is not None:
+                logger.critical("stopping: {}", words)
+                logger.opt(exception=error).debug("it happened here")
             else:
                 text = "".join(traceback.format_exception(error))
                 logger.critical("stopping: {}: {}\n{}", type(error).__name__, error, text)
@@ -184,10 +187,13 @@ class Daemon:
         deadline = time.monotonic() + STOP_SECONDS
         self._stop.set()
         self._health.stopping()
-        if not isinstance(self._failure, LogDamaged | LogPoisoned):
-            self.outbox.give_back_held()
-        if not self.workshop.stop(deadline):
-            logger.warning("some requests were still under way; what became of them is found out at the next start")
+        try:
+            if not isinstance(self._failure, LogDamaged | LogPoisoned):
+                self.outbox.give_back_held()
+            if not self.workshop.stop(deadline):
+                logger.warning("some requests were still under way; what became of them is found out at the next start")
+        except BaseException as error:  # noqa: BLE001  as in `run`; what wasn't put down is recovered
+            self.fail(error)
         self.watch.stop()
         self._health.stopped()
         return 1 if self._failure is not None else 0

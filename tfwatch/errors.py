@@ -48,8 +48,20 @@ class Stopping(Exception):
     """The daemon is stopping and the call was cut before it could take effect: nothing was sent or stored."""
 
 
+class StoppedBehind(Stopping):
+    """The same, with a fact logged whose rename could not be done: the next start finishes it. Touch nothing."""
+
+
 class ContentChanged(Exception):
     """The bytes sent were not the bytes inspected: the attempt is void and nothing was delivered."""
+
+
+class Unreadable(ContentChanged):
+    """A package's file can't be read now: no byte after that point was sent. `message`: the system's own words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"can't be read: {message}")
+        self.message = message
 
 
 class SheetDrift(ServiceFailure):

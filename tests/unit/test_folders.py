@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tfwatch.disk import told
 from tfwatch.model import Stage
 from tfwatch.spool import folders as module
 from tfwatch.spool.durable import write_file
@@ -230,12 +231,15 @@ def test_a_folder_that_can_not_be_written_is_named(public: Path, where: str) -> 
 
 @pytest.mark.root
 def test_a_read_only_folder_is_named(root: Path, folders: Folders, mount: Callable[..., None]) -> None:
-    """A disk that went read-only is no permission to look for."""
+    """A disk that went read-only is no permission to look for: it is told as what it is."""
     mount("--bind", str(root), str(root))
     mount("-o", "remount,ro,bind", str(root))
 
-    with pytest.raises(SpoolUnusable, match="outbox: can't be written: Read-only file system"):
+    with pytest.raises(OSError, match="Read-only file system") as caught:
         folders.prove()
+
+    assert "outbox/.probe-" in str(told(caught.value))
+    assert "mount it writable" in str(told(caught.value))
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors"),
+    "words": ("model", "errors", "disk"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from tests.unit.house import EXEC_ID, HERE, NOON, House, dump, fact, house, package
 from tfwatch.app import catch_up
-from tfwatch.ledger.index import ContentState, Index, IntegrationState, PackageState
+from tfwatch.ledger import index as index_module
+from tfwatch.ledger.index import ContentState, Index, IndexUnusable, IndexUnwritable, IntegrationState, PackageState
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.rows import HEADER, decode, encode
 from tfwatch.lifecycle import AWAY, TRANSITIONS
@@ -688,3 +689,40 @@ def test_a_history_begins_with_the_header() -> None:
     assert Position.start().offset == len(HEADER) < position.offset
     assert ({}, "x") == read_detail("x")
     assert Sha256(SHAS[0]) != SHAS[1]
+
+
+# --- a disk that fails ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_failed_is_not_believed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an I/O error the projection is removed when it is closed: the next start makes it anew from the log."""
+    path = tmp_path / "index.sqlite"
+    index = Index(str(path))
+    index.apply([], Position.start())
+    monkeypatch.setattr(index_module, "checkpoint", _io_error)
+
+    with pytest.raises(IndexUnusable, match=r"index\.sqlite: disk I/O error; .*start tfwatch again"):
+        index.apply([], Position.start())
+    index.close()
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_without_room_it_says_so_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk passes: nothing of what was to be written is in, and the file is kept."""
+    path = tmp_path / "index.sqlite"
+    index = Index(str(path))
+    index.apply([], Position.start())
+    index._writer.execute("PRAGMA max_page_count = 1")
+
+    with pytest.raises(IndexUnwritable, match="free some space"):
+        index.move_sheet_cursor("x" * 100_000, Position.start())
+    index.close()
+
+    assert path.exists()
+
+
+def _io_error(connection: sqlite3.Connection, path: str, *, beyond: int) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    raise error

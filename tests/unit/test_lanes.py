@@ -98,7 +98,7 @@ def test_busy_surplus_lanes_end_after_their_item(work: Work) -> None:
     work.lanes.resize(1)
     work.go.set()
     until(lambda: len(work.threads()) == 1)
-    assert {"a", "b", "c", "d"} == set(work.done)
+    until(lambda: {"a", "b", "c", "d"} == set(work.done))
 
     work.put("e")
     until(lambda: "e" in work.done)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from loguru import logger
 
+from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
-from tfwatch.errors import Stopping
+from tfwatch.errors import Stopping, Unreadable
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect, is_hollow
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
+from tfwatch.spool.reader import reading
 
 _AGAIN_SECONDS = 1.0
 
@@ -64,9 +67,13 @@ class Admission:
         self._waiting = waiting
         self._board = board
         self._stopping = stopping
+        self._unreadable: dict[str, str] = {}
 
     def admit(self, claim: Claim, fd: int, policy: Policy) -> Admitted | None:
-        """None: it was refused, given back, or moved to where an earlier crash had left it short of."""
+        """None: it was refused, given back, or moved to where an earlier crash had left it short of.
+
+        Raises `Unreadable` when the disk doesn't give its bytes.
+        """
         try:
             inspection = self._inspect(claim, fd, policy)
         except Unfinished as unfinished:
@@ -95,7 +102,10 @@ class Admission:
         except (PermissionError, BlockingIOError) as error:
             self.tell_unreadable(claim, error)
             return True
-        except (NotAPackage, Unfinished, OSError) as error:
+        except Unreadable as error:
+            self.cannot_read(claim, error)
+            return True
+        except (NotAPackage, Unfinished, FileNotFoundError) as error:
             logger.warning(
                 "claimed/{}: can't be read ({}), so it is not known what it is; it is left there: look at "
                 "{} and start tfwatch again", printable(claim.name), error,
@@ -118,11 +128,37 @@ class Admission:
         )  # fmt: skip
 
     def _hash_claimed(self, claim: Claim) -> Sha256:
-        fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
-        try:
-            return hash_file(fd, stopping=self._stopping, progress=lambda done: None)
-        finally:
-            os.close(fd)
+        with self._reading(claim):
+            fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
+            try:
+                return hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+            finally:
+                os.close(fd)
+
+    @contextmanager
+    def _reading(self, claim: Claim) -> Iterator[None]:
+        """Raises `Unreadable` for what the disk does to this one file."""
+        with disk.about(self._desk.folders.path(Stage.CLAIMED, claim.name)), reading():
+            yield
+
+    def cannot_read(self, claim: Claim, error: Unreadable) -> None:
+        """Say once, and show in status while it lasts, that a claimed file can't be read."""
+        path = self._desk.folders.path(Stage.CLAIMED, claim.name)
+        text = (
+            f"{printable(path)}: {error}; it is tried again: see dmesg for what the disk says, or copy it again "
+            "under another name"
+        )
+        if self._unreadable.get(claim.name) != text:
+            logger.bind(EVENT="ALERT", PACKAGE=printable(claim.name)).warning("{}", text)
+        self._unreadable[claim.name] = text
+
+    def problems(self) -> list[str]:
+        """Packages that could not be read and are still there."""
+        places = (Stage.OUTBOX, Stage.CLAIMED)
+        for name in list(self._unreadable):
+            if not any(self._desk.folders.is_taken(stage, name) for stage in places):
+                self._unreadable.pop(name, None)
+        return list(self._unreadable.values())
 
     def give_back(self, claim: Claim, *, seconds: float = _AGAIN_SECONDS) -> None:
         """Put an unattempted file back into the outbox: nothing happened to it, so nothing is logged."""
@@ -140,14 +176,17 @@ class Admission:
 
     def _inspect(self, claim: Claim, fd: int, policy: Policy) -> Inspection:
         size = os.fstat(fd).st_size
-        with self._board.working(claim.name, "inspecting", size) as progress:
-            return inspect(
+        with self._board.working(claim.name, "inspecting", size) as progress, self._reading(claim):
+            found = inspect(
                 fd, policy.limits, verify=policy.verify, stopping=self._stopping, progress=progress
             )  # fmt: skip
+        self._unreadable.pop(claim.name, None)
+        return found
 
     def _refuse_unsound(self, claim: Claim, fd: int, flaw: str, message: str) -> None:
         try:
-            sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+            with self._reading(claim):
+                sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
         except Unfinished:
             self.give_back(claim)
             return
@@ -156,7 +195,7 @@ class Admission:
             self._wait_behind(claim, sha256)
             return
         try:
-            self._put_on_disk(fd)
+            self._put_on_disk(fd, claim.name)
             where = self._where(claim, package, self._desk.index.package(sha256, claim.name))
             if where is not None:
                 self.refuse(claim, package, where, flaw=flaw, message=message)
@@ -180,7 +219,7 @@ class Admission:
             return None
         keep = False
         try:
-            self._put_on_disk(fd)
+            self._put_on_disk(fd, claim.name)
             state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
             package = self._package(claim, sha256, inspection.bytes, inspection.trace_id, state)
             where = self._where(claim, package, state)
@@ -195,11 +234,11 @@ class Admission:
             if not keep:
                 self.release(sha256)
 
-    def _put_on_disk(self, fd: int) -> None:
+    def _put_on_disk(self, fd: int, name: str) -> None:
         """Before the first fact about it. People drop files without syncing them: after a power cut the log would
         know a content that is gone, and the ZIP under its name would have 0 bytes or be back in the outbox.
         """
-        os.fdatasync(fd)
+        disk.sync(fd, self._desk.folders.path(Stage.CLAIMED, name), os.fdatasync)
         self._desk.folders.sync(Stage.OUTBOX, Stage.CLAIMED)
 
     def release(self, sha256: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from loguru import logger
 
+from tfwatch import disk
 from tfwatch.delivery.admit import Admission, Claim
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.waiting import WaitingRoom
@@ -147,7 +148,7 @@ class Outbox:
             self._waiting.put(name, entry, _LOOK_AT_HELD)
             return False
         try:
-            fd = self._desk.folders.open(Stage.OUTBOX, name)
+            still, found = self._look_into(name, policy)
         except FileNotFoundError:
             return False
         except NotAPackage:
@@ -159,14 +160,18 @@ class Outbox:
         except BlockingIOError:
             self._wait_for_writer(entry, _LEASED, 0.0, policy)
             return False
-        try:
-            if is_hollow(fd, policy.limits.max_bytes):
-                self._report_hollow(name, policy)
-                return False
-            still = self._still.observe(name, os.fstat(fd), self._clock())
-            found = probe(fd, still_seconds=still, settle_seconds=policy.settle_seconds)
-        finally:
-            os.close(fd)
+        except OSError as error:
+            if not disk.is_of_one_file(error):
+                raise
+            self._tell(
+                name,
+                f"outbox/{printable(name)}: can't be read: {error.strerror}; it is tried again at each scan: see dmesg "
+                "for what the disk says, or copy it again",
+            )
+            return False
+        if found is None:
+            self._report_hollow(name, policy)
+            return False
         expired = found.state is Finish.UNFINISHED and still >= policy.incomplete_timeout_seconds
         if found.state is not Finish.FINISHED and not expired:
             self._wait_for_writer(entry, found, still, policy)
@@ -174,6 +179,18 @@ class Outbox:
         return self._claim(entry, policy, Claim(
             name="", dropped_as=name, purpose=purpose, probe=is_probe, expired=expired,
         ))  # fmt: skip
+
+    def _look_into(self, name: str, policy: Policy) -> tuple[float, Probe | None]:
+        """For how long a file has been still, and how far its writer has come; None: it is hollow."""
+        with disk.about(self._desk.folders.path(Stage.OUTBOX, name)):
+            fd = self._desk.folders.open(Stage.OUTBOX, name)
+            try:
+                if is_hollow(fd, policy.limits.max_bytes):
+                    return 0.0, None
+                still = self._still.observe(name, os.fstat(fd), self._clock())
+                return still, probe(fd, still_seconds=still, settle_seconds=policy.settle_seconds)
+            finally:
+                os.close(fd)
 
     def _wait_for_writer(self, entry: Entry, found: Probe, still: float, policy: Policy) -> None:
         look_in = _LOOK_AGAIN
@@ -208,6 +225,10 @@ class Outbox:
             return False
         except OSError as error:
             self._desk.in_work.release(name)
+            if error.errno in disk.NO_ROOM:
+                why = f"can't be claimed: {error.strerror}: free some space (df -h, df -i)"
+                self._tell(entry.name, f"outbox/{printable(entry.name)}: {why}")
+                return False
             if error.errno != errno.EXDEV or not self._desk.look_at_mounts():
                 raise
             self._ready.clear()  # it holds for all of them; that is said once, and looked at again with each scan
@@ -236,11 +257,21 @@ class Outbox:
             return None
         except BlockingIOError:
             return _LEASED
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if not disk.is_of_one_file(error):
+                raise
+            return None
         try:
             info = os.fstat(fd)
             unchanged = (info.st_size, info.st_mtime_ns) == (entry.size, entry.mtime_ns)
             still = policy.settle_seconds if unchanged else self._still.observe(name, info, self._clock())
             return probe(fd, still_seconds=still, settle_seconds=policy.settle_seconds)
+        except OSError as error:
+            if not disk.is_of_one_file(error):
+                raise
+            return None
         finally:
             os.close(fd)
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from loguru import logger
 
-from tfwatch.errors import Stopping
+from tfwatch import disk
+from tfwatch.errors import StoppedBehind, Stopping
 from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogUnwritable
 from tfwatch.lifecycle import advance, advance_to, status_after
@@ -38,6 +39,8 @@ from tfwatch.spool.folders import Folders
 from tfwatch.spool.names import printable
 
 _ROOM_CHECK_SECONDS = 1.0
+
+_Done = TypeVar("_Done")
 
 
 class Usual(Enum):
@@ -144,24 +147,33 @@ class Desk:
 
     def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
         """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
+        try:
+            return self._when_there_is_room(lambda: self._log.append(facts))
+        except LogUnwritable as error:
+            raise Stopping("the log has no room") from error
+
+    def _when_there_is_room(self, act: Callable[[], _Done]) -> _Done:
+        """While the disk is full, wait and try again; raises that OSError when told to stop, any other at once."""
         while True:
             try:
-                records = self._log.append(facts)
-            except LogUnwritable as error:
+                done = act()
+            except OSError as error:
+                if error.errno not in disk.NO_ROOM or isinstance(error, disk.NotSynced):
+                    raise
                 if self.disk_full_since is None:
                     logger.bind(EVENT="ALERT").warning(
-                        "{}: {}; deliveries wait until there is room: free some space", self.folders.log, error
+                        "{}; deliveries wait until there is room: free some space (df -h, df -i)", error
                     )
                 self.disk_full_since = str(error)
                 if self._stopping():
-                    raise Stopping("the log has no room") from error
+                    raise
                 self.while_waiting()
                 self._pause.wait(_ROOM_CHECK_SECONDS)
             else:
                 if self.disk_full_since is not None:
                     self.disk_full_since = None
-                    logger.bind(EVENT="ALERT").warning("{}: there is room again; deliveries go on", self.folders.log)
-                return records
+                    logger.bind(EVENT="ALERT").warning("{}: there is room again; deliveries go on", self.folders.root)
+                return done
 
     def settle(
         self,
@@ -181,7 +193,8 @@ class Desk:
         """Record one fact about a package, then bring its file where the fact says. Returns where it is then.
 
         `to` asks for one of the further places the lifecycle allows (None: no folder). `reason` is written
-        beside a package that goes to rejected/. Raises OSError when a folder can't be synced: that ends the process.
+        beside a package that goes to rejected/. Raises OSError when a folder can't be synced: that ends the process;
+        `Stopping` before the fact, `StoppedBehind` after it.
         """
         target = advance(where.log, event) if isinstance(to, Usual) else advance_to(where.log, event, to)
         status = status_after(event, target, where.status, stays=target is where.log)
@@ -208,7 +221,12 @@ class Desk:
             ORDER_ID=order_id,
         ).info("{}: {}", printable(package.name), _sentence(event, order_id, code, detail))  # fmt: skip
         settled = Whereabouts(file=where.file, log=target, status=status)
-        return settled if target is None else self.bring(package, settled, reason=reason)
+        if target is None:
+            return settled
+        try:
+            return self.bring(package, settled, reason=reason)
+        except Stopping as stop:
+            raise StoppedBehind(str(stop)) from stop
 
     def bring(self, package: Package, where: Whereabouts, *, reason: str | None = None) -> Whereabouts:
         """Bring a package's file to the stage its last fact names."""
@@ -234,7 +252,8 @@ class Desk:
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
         """Rename, and put both folders on disk. The watcher is told that this arrival is ours.
 
-        While another mount lies on one of the folders this waits; raises `Stopping` when told to stop.
+        While another mount lies on one of the folders, or a folder has no room for one more name, this waits; raises
+        `Stopping` when told to stop.
         """
         arrival = (target.value, new_name or name)
         self._moved.add(arrival)
@@ -252,8 +271,10 @@ class Desk:
     def _rename(self, source: Stage, name: str, target: Stage, new_name: str | None) -> bool:
         """False when another mount is in the way, which is said."""
         try:
-            self.folders.move(source, name, target, new_name)
+            self._when_there_is_room(lambda: self.folders.move(source, name, target, new_name))
         except OSError as error:
+            if error.errno in disk.NO_ROOM:
+                raise Stopping("a folder of the spool has no room") from error
             was_apart = self.apart
             if error.errno == errno.EXDEV and (self.look_at_mounts() or was_apart):
                 return False
@@ -356,6 +377,8 @@ class Desk:
             return
         try:
             self.folders.write_reason(name, text)
+        except disk.NotSynced:
+            raise
         except OSError as error:
             # The package and its fact are safe; only the note beside it is missing, and `why` has the same words.
             logger.warning("rejected/{}: its reason file can't be written: {}", printable(name), error)

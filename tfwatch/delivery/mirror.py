@@ -12,7 +12,7 @@ from loguru import logger
 
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceFailure, SheetDrift
-from tfwatch.ledger.index import Index
+from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Position, read_log
 from tfwatch.ledger.rows import cells
 from tfwatch.ports import SheetPort
@@ -61,6 +61,11 @@ class MirrorLog:
         except SheetDrift as drift:
             self._note(f"{drift.message}; {drift.hint}")
             return BETWEEN_TRIES.maximum
+        except IndexUnwritable as error:
+            # The rows are in the sheet; that this can't be remembered costs writing them again to the same places.
+            self._failures += 1
+            self._note(str(error))
+            return BETWEEN_TRIES.delay(self._failures, self._rng)
         except ServiceFailure as failure:
             self._failures += 1
             self._note(f"{failure.message}{f'; {failure.hint}' if failure.hint else ''}")

@@ -10,6 +10,7 @@ from typing import Final
 
 from loguru import logger
 
+from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.progress import Board
@@ -242,14 +243,33 @@ class Moves:
         except PermissionError:
             self._tell_unreadable(stage, name)
             return None
+        except OSError as error:
+            self._cannot_read(stage, name, error)
+            return None
         try:
             size = os.fstat(fd).st_size
             with self._board.working(name, "reading", size) as progress:
                 return hash_file(fd, stopping=self._stopping, progress=progress), size
         except Unfinished:
             return None
+        except OSError as error:
+            self._cannot_read(stage, name, error)
+            return None
         finally:
             os.close(fd)
+
+    def _cannot_read(self, stage: Stage, name: str, error: OSError) -> None:
+        """One file that the disk doesn't give is told, and holds up nothing else."""
+        path = self._desk.folders.path(stage, name)
+        if not disk.is_of_one_file(error):
+            error.filename = error.filename or path
+            raise error
+        if (stage, name) not in self._told:
+            self._told.add((stage, name))
+            logger.bind(EVENT="ALERT", PACKAGE=printable(name)).warning(
+                "{}: can't be read: {}; it is not known what it is: see dmesg for what the disk says",
+                printable(path), error.strerror,
+            )  # fmt: skip
 
     def _tell_unreadable(self, stage: Stage, name: str) -> None:
         if (stage, name) not in self._told:

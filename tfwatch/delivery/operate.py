@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loguru import logger
 
-from tfwatch import requests
+from tfwatch import disk, requests
 from tfwatch.delivery.desk import Desk, Whereabouts, package_of
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
@@ -35,8 +35,13 @@ class Operate:
                 request = requests.read(self._desk.folders, name)
             except FileNotFoundError:
                 continue
-            except (BadRequest, OSError) as error:
+            except BadRequest as error:
                 logger.warning("a request is ignored and removed: {}", error)
+            except OSError as error:
+                if not disk.is_of_one_file(error):
+                    raise
+                logger.warning("a request can't be read; it is tried again at each rescan: {}", error)
+                continue
             else:
                 rest = self._carry_out(request)
                 if rest == request:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from loguru import logger
 
+from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk, Whereabouts
 from tfwatch.delivery.switch import Switch
@@ -165,6 +166,8 @@ class Rollback:
         try:
             head = _HEAD.format(exec_id=held.exec_id)
             path = self._desk.folders.append_rollback(held.exec_id, head, section)
+        except disk.NotSynced:
+            raise
         except OSError as error:
             path = f"its document can't be written: {error}"
         logger.bind(EVENT="ALERT", INTEGRATION=integration).warning(

@@ -15,7 +15,7 @@ from tfwatch.delivery.keys import backup_key
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
-from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
+from tfwatch.errors import ContentChanged, ServiceFailure, Stopping, Unreadable
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Backup, Event, Stage, StoredObject, write_detail
 from tfwatch.ports import BackupStoragePort
@@ -152,6 +152,10 @@ class Store:
             return None
         except (PermissionError, BlockingIOError) as error:
             return self._failed(state, where, f"{printable(state.name)} can't be read: {error.strerror}", _LET_US_READ)
+        except Unreadable as error:
+            path = self._desk.folders.path(where.file, state.name)
+            said = f"{printable(path)} {error}"
+            return self._failed(state, where, said, "see dmesg for what the disk says; what is there can't be stored")
         except ContentChanged as changed:
             said = str(changed) or "the ZIP changed while it was stored"
             return self._failed(state, where, said, "the file was changed: compare it with log.csv")

@@ -20,12 +20,12 @@ from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
-from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
+from tfwatch.errors import ContentChanged, ServiceFailure, StoppedBehind, Stopping, Unreadable
 from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, write_detail
 from tfwatch.ports import TranscriptionPort
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
-from tfwatch.spool.reader import reader_of
+from tfwatch.spool.reader import concerns_it_alone, reader_of
 
 _SOURCE_URL_SECONDS: Final = 7 * 24 * 3600
 """How long a presigned URL lives: the most that signature version 4 allows."""
@@ -77,6 +77,11 @@ class SubmitDelivery:
         except (PermissionError, BlockingIOError) as error:
             self._put_back_unread(claim, error)
             return
+        except OSError as error:
+            if not concerns_it_alone(error):
+                raise
+            self._put_aside(claim, Unreadable(error.strerror or str(error)))
+            return
         try:
             admitted = self._admission.admit(claim, fd, wiring.policy)
             if admitted is not None:
@@ -84,10 +89,23 @@ class SubmitDelivery:
                     self._route(claim, admitted, wiring)
                 finally:
                     self._admission.release(admitted.package.sha256)
+        except StoppedBehind:
+            return
         except Stopping:
             self._give_back_at_stop(claim)
+        except Unreadable as error:
+            self._put_aside(claim, error)
         finally:
             os.close(fd)
+
+    def _put_aside(self, claim: Claim, error: Unreadable) -> None:
+        """One file that the disk doesn't give holds up no other. One that may have been sent stays in claimed/."""
+        self._admission.cannot_read(claim, error)
+        states = self._desk.index.named(claim.name)
+        if claim.recovered or any(state.stage is Stage.CLAIMED for state in states):
+            self._in_limbo(claim.name, BETWEEN_ROUNDS.maximum)
+        else:
+            self._admission.give_back(claim, seconds=BETWEEN_ROUNDS.maximum)
 
     def _give_back_at_stop(self, claim: Claim) -> None:
         """A claim lasts while work is under way. One that may have been sent stays: its outcome is unknown."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
+
+from tfwatch import disk
 
 TABLES: Final = ("package", "content", "receipt", "integration")
 """All that is computed from the log's rows; `meta` says how far that went."""
@@ -42,6 +46,60 @@ CREATE TABLE integration (
 """
 
 
+class IndexUnusable(disk.Unworkable, sqlite3.OperationalError):
+    """SQLite can't read or write its file. Nothing is lost: the projection is made anew at the next start."""
+
+
+class IndexUnwritable(disk.Unworkable, sqlite3.OperationalError):
+    """There is no room for what was to be written, and none of it was: try again later."""
+
+
+_NOT_OURS: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""What SQLite says when the disk is to blame, and not the one who asked."""
+
+_LEAST_ROOM: Final = 1 << 20
+
+
+@contextmanager
+def on_disk(path: str) -> Iterator[None]:
+    """Raise `IndexUnwritable` or `IndexUnusable` for what SQLite says of the disk. Anything else is a bug and passes.
+
+    SQLite has no word of its own for a shared-memory file that finds no room: that is told by looking.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code not in _NOT_OURS:
+            raise
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+            raise IndexUnwritable(f"{path}: {error}; free some space (df -h, df -i)") from error
+        raise IndexUnusable(
+            f"{path}: {error}; see dmesg for what the disk says, mend that, then start tfwatch again: "
+            "this file is made anew from log.csv"
+        ) from error
+
+
+def _is_full(path: str) -> bool:
+    try:
+        info = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return bool(info.f_blocks) and info.f_bavail * info.f_frsize < _LEAST_ROOM
+
+
 def open_or_make(path: str) -> sqlite3.Connection:
     try:
         connection = connect(path)
@@ -64,10 +122,22 @@ def connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # A torn projection would be believed; NORMAL syncs at each checkpoint and keeps it whole.
         connection.execute("PRAGMA synchronous = NORMAL")
+        # SQLite keeps to itself what goes wrong in a checkpoint of its own, and would sync again next time.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def checkpoint(connection: sqlite3.Connection, path: str, *, beyond: int) -> None:
+    """Bring what was written into the file itself, once the log beside it has more than `beyond` bytes."""
+    try:
+        waiting = os.path.getsize(f"{path}-wal")
+    except FileNotFoundError:
+        return
+    if waiting > beyond:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:

@@ -6,13 +6,27 @@ position stored with it says up to which row it has read.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from tfwatch.ledger.database import TABLES, connect, connect_read_only, open_or_make, spelled_out
+from tfwatch.ledger.database import (
+    TABLES,
+    IndexUnusable,
+    IndexUnwritable,
+    checkpoint,
+    connect,
+    connect_read_only,
+    on_disk,
+    open_or_make,
+    remove,
+    spelled_out,
+)
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.projection import Projector
 from tfwatch.ledger.states import (
@@ -26,7 +40,10 @@ from tfwatch.ledger.states import (
 )
 from tfwatch.model import DeliveryRecord, Integration, Stage, rfc3339
 
-__all__ = ["ContentState", "Index", "IntegrationState", "PackageState"]
+__all__ = ["ContentState", "Index", "IndexUnusable", "IndexUnwritable", "IntegrationState", "PackageState"]
+
+_CHECKPOINT_BYTES: Final = 4 << 20
+"""Of changes beside the file, after which they are brought into it."""
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our own column names
 
@@ -41,24 +58,32 @@ class Index:
         """
         self._path = path
         self._lock = threading.Lock()
-        if read_only:
-            self._writer = self._reader = connect_read_only(path)
-        else:
-            self._writer = open_or_make(path)
-            self._reader = connect(path) if path != ":memory:" else self._writer
+        self._mistrusted = False
+        self._is_ours = not read_only
+        with on_disk(path):
+            if read_only:
+                self._writer = self._reader = connect_read_only(path)
+            else:
+                self._writer = open_or_make(path)
+                self._reader = connect(path) if path != ":memory:" else self._writer
 
     def in_memory(self) -> Index:
         """A copy that goes with the process, to be brought up to date without touching the file."""
         copy = Index(":memory:")
-        with self._lock:
+        with self._using():
             self._reader.backup(copy._writer)
         return copy
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close both connections. A file that failed once is not believed again: it is removed, and made anew."""
         with self._lock:
+            if self._is_ours and not self._mistrusted:
+                self._mistrusted = not self._is_whole_on_disk()
             self._reader.close()
             self._writer.close()
+        if self._mistrusted and self._is_ours:
+            with contextlib.suppress(OSError):
+                remove(self._path)
 
     # --- reading the log -------------------------------------------------------------------------------------------
 
@@ -72,13 +97,13 @@ class Index:
 
     def clear(self) -> None:
         """Forget everything: it will be read again from the log's first row."""
-        with self._lock, self._writer:
+        with self._using(), self._writer:
             for table in ("meta", *TABLES):
                 self._writer.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     def apply(self, records: Iterable[DeliveryRecord], position: Position) -> None:
         """Add records in the log's order, then `position`, in one transaction."""
-        with self._lock, self._writer:
+        with self._using(), self._writer:
             projector = Projector(self._writer)
             for record in records:
                 projector.apply(record)
@@ -87,6 +112,9 @@ class Index:
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (("offset", str(position.offset)), ("seq", str(position.seq)), ("chain", position.chain)),
             )
+        # They are in already: without room to bring them from beside the file into it, that is done a later time.
+        with contextlib.suppress(IndexUnwritable), self._using():
+            checkpoint(self._writer, self._path, beyond=_CHECKPOINT_BYTES)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -231,7 +259,7 @@ class Index:
 
     def move_sheet_cursor(self, sheet: str, position: Position) -> None:
         """Remember it. Losing it costs reading the sheet again, nothing else."""
-        with self._lock, self._writer:
+        with self._using(), self._writer:
             self._writer.execute(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (f"sheet:{sheet}", f"{position.offset} {position.seq} {position.chain}"),
@@ -240,8 +268,26 @@ class Index:
     # --- plumbing --------------------------------------------------------------------------------------------------
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._lock:
+        with self._using():
             return self._reader.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """One thread at a time, and what the disk does to SQLite told in our words."""
+        with self._lock:
+            try:
+                with on_disk(self._path):
+                    yield
+            except IndexUnusable:
+                self._mistrusted = True
+                raise
+
+    def _is_whole_on_disk(self) -> bool:
+        try:
+            checkpoint(self._writer, self._path, beyond=0)
+        except sqlite3.Error:
+            return False
+        return True
 
     def _states(self, where: str, *values: object) -> Iterator[PackageState]:
         return map(state_of, self._all(f"{_SELECT} {where}", *values))

@@ -6,7 +6,7 @@ callers. While it syncs, the next group gathers; nothing is ever delayed to make
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from tfwatch import disk
 from tfwatch.ledger.reading import (
     LogDamaged,
     Position,
@@ -25,7 +26,7 @@ from tfwatch.ledger.reading import (
     read_log,
     verified_lines,
 )
-from tfwatch.ledger.rows import HEADER, body, escape, seal
+from tfwatch.ledger.rows import HEADER, MAX_ROW_BYTES, body, escape, seal
 from tfwatch.ledger.tail import cut_torn_tail, sync_folder
 from tfwatch.model import DeliveryRecord, Fact
 
@@ -36,20 +37,20 @@ OnCommit = Callable[[Sequence[DeliveryRecord], Position], None]
 _PIECE_BYTES: Final = 64 * 1024
 """Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
 
-_LATER: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
 _MODE: Final = 0o640
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class LogUnwritable(OSError):
-    """The facts were not written, and no part of them is in the log: try again later (a full disk, mostly)."""
+    """The facts were not written, and no part of them is in the log: the disk is full, try again later."""
 
 
 class LogPoisoned(Exception):
     """It can't be known any more what of the log is on disk: the daemon must stop. A restart verifies and repairs."""
 
     def __init__(self, path: str, cause: BaseException) -> None:
-        super().__init__(f"{escape(path)} takes no more rows: {cause}; mend that, then restart tfwatch")
+        why = disk.told(cause) or f"{cause}; mend that, then start tfwatch again"
+        super().__init__(f"{escape(path)} takes no more rows: {why}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +120,14 @@ class Log:
         changed then. OSError when the file can't be read, written or synced.
         """
         start = start or Position.start()
-        fd = _open_or_create(path, start)
+        with disk.about(path):
+            fd = _open_or_create(path, start)
         try:
-            # Rows that a killed process left in the page cache count only once they are on disk.
-            sync(fd)
-            position, last_at, cut = _verify(fd, path, start, torn_path)
+            with disk.about(path):
+                # Rows that a killed process left in the page cache count only once they are on disk.
+                _write_again(fd, path)
+                disk.sync(fd, path, sync)
+                position, last_at, cut = _verify(fd, path, start, torn_path)
         except BaseException:
             os.close(fd)
             raise
@@ -199,7 +203,8 @@ class Log:
         try:
             if self._poison is not None:
                 raise self._poison
-            records = self._store(calls)
+            with disk.about(self.path):
+                records = self._store(calls)
             self._on_commit(records, self._position)
         except BaseException as error:  # noqa: BLE001  every waiting caller raises it, whatever it was
             if not isinstance(error, LogUnwritable):
@@ -251,14 +256,17 @@ class Log:
             try:
                 _write_all(self._fd, piece)
             except OSError as error:
+                if error.errno not in disk.NO_ROOM:
+                    # The disk fails. Nobody has relied on any row of this group; what of it can't be taken back now
+                    # is verified at the next start, like all that a crash leaves.
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(self._fd, self._position.offset)
+                    raise
                 # No half row may stay, nor a row whose caller is told that it wasn't written.
                 os.ftruncate(self._fd, self._position.offset)
-                self._sync(self._fd)
-                if error.errno not in _LATER:
-                    raise
+                disk.sync(self._fd, self.path, self._sync)
                 raise LogUnwritable(error.errno, error.strerror, self.path) from error
-            # Never tried twice: after a failure the kernel may call lost pages clean, and a second sync would lie.
-            self._sync(self._fd)
+            disk.sync(self._fd, self.path, self._sync)
 
 
 def _pieces(lines: Sequence[bytes]) -> list[bytes]:
@@ -297,13 +305,31 @@ def _open_or_create(path: str, start: Position) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
 
 
+def _write_again(fd: int, path: str) -> None:
+    """Make the log's end dirty once more, byte for byte as it is read, so that the next sync puts it on disk.
+
+    Had an earlier process's fdatasync failed, the kernel may show its last piece as if it were on disk, and a sync
+    alone would do nothing. More than one piece was never at stake.
+    """
+    size = os.fstat(fd).st_size
+    begin = max(0, size - _PIECE_BYTES - MAX_ROW_BYTES)
+    # A descriptor opened to append can't write anywhere else.
+    again = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        while chunk := os.pread(fd, min(_PIECE_BYTES, size - begin), begin):
+            begin += os.pwrite(again, chunk, begin)
+    finally:
+        os.close(again)
+
+
 def _create(path: str) -> None:
     temporary = f"{path}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
     try:
-        os.fchmod(fd, _MODE)
-        _write_all(fd, HEADER)
-        os.fsync(fd)
+        with disk.about(temporary):
+            os.fchmod(fd, _MODE)
+            _write_all(fd, HEADER)
+        disk.sync(fd, temporary)
     finally:
         os.close(fd)
     os.rename(temporary, path)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from tfwatch import disk
 from tfwatch.ledger.rows import (
     CHAIN_BYTES,
     GENESIS,
@@ -68,7 +69,7 @@ def read_log(
     `PositionMismatch` when the row before `start` isn't the one remembered, OSError when the file can't be read.
     """
     start = start or Position.start()
-    with open(path, "rb", buffering=_BUFFER_BYTES) as file:
+    with disk.about(path), open(path, "rb", buffering=_BUFFER_BYTES) as file:
         check_position(file.fileno(), path, start)
         for line, position in verified_lines(file, path, start, live=live):
             if end is not None and position.offset > end.offset:

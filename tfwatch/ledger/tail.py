@@ -6,6 +6,7 @@ import os
 import re
 from typing import Final
 
+from tfwatch import disk
 from tfwatch.ledger.reading import LogDamaged
 from tfwatch.ledger.rows import CHAIN_BYTES, BadRow, chained, decode
 
@@ -33,7 +34,7 @@ def cut_torn_tail(fd: int, damage: LogDamaged, *, chain: str, torn_path: str) ->
         raise damage
     _save(torn_path, tail)
     os.ftruncate(fd, damage.offset)
-    os.fsync(fd)
+    disk.sync(fd, damage.path)
     return length
 
 
@@ -64,16 +65,17 @@ def _well_formed(line: bytes) -> bool:
 def _save(path: str, tail: bytes) -> None:
     """Put it on disk, folder entry included. Appends: what an earlier repair saved is never overwritten."""
     with open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o640)) as file:
-        file.write(tail)
-        file.flush()
-        os.fsync(file.fileno())
+        with disk.about(path):
+            file.write(tail)
+            file.flush()
+        disk.sync(file.fileno(), path)
     sync_folder(os.path.dirname(path))
 
 
 def sync_folder(path: str) -> None:
-    """Put a folder's entries on disk."""
+    """Put a folder's entries on disk. Raises `NotSynced`."""
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        disk.sync(fd, path)
     finally:
         os.close(fd)

@@ -75,6 +75,9 @@ class Health:
             os.unlink(self._folders.state)
         except FileNotFoundError:
             return
+        except OSError as error:
+            # Whoever asks looks at the lock first, and that is free.
+            logger.debug("{}: can't be removed: {}", self._folders.state, error)
 
     def hurry(self) -> None:
         """Something was switched: show it with the next beat, however short ago the last one was."""

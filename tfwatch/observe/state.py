@@ -118,7 +118,7 @@ def _problems(daemon: Running) -> list[str]:
     problems = [f"config.yaml was not taken over: {problem}" for problem in daemon.config_problems]
     folders, policy = daemon.desk.folders, daemon.wiring.policy
     if daemon.desk.disk_full_since is not None:
-        problems.append(f"{folders.log}: {daemon.desk.disk_full_since}; deliveries wait: free some space")
+        problems.append(f"{daemon.desk.disk_full_since}; deliveries wait: free some space (df -h, df -i)")
     if folders.is_away:
         problems.append(f"{folders.root}: {AWAY}")
     problems += [daemon.desk.why_apart(stage) for stage in sorted(daemon.desk.apart)]
@@ -131,6 +131,7 @@ def _problems(daemon: Running) -> list[str]:
             f"{folders.root}: this file system has no RENAME_NOREPLACE; a file put in the way in the same instant "
             "could be overwritten: use ext4, xfs or btrfs"
         )
+    problems += daemon.workshop.admission.problems()[:_MOST_LISTED]
     return problems + [text for _, text in list(daemon.outbox.problems.items())[:_MOST_LISTED]]
 
 

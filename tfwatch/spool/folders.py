@@ -6,7 +6,6 @@ so that a power cut can't take the move back once its fact was logged.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -17,11 +16,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import BinaryIO, Final
 
+from tfwatch import disk
 from tfwatch.model import Stage
 from tfwatch.spool.durable import HALF_WRITTEN, sync_folder, write_file
 from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
+from tfwatch.spool.reader import reader_of, reading
 from tfwatch.spool.renames import rename_noreplace
 from tfwatch.spool.root import Root
 
@@ -42,6 +43,9 @@ _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
 ROOM_TO_WORK: Final = 1 << 20
 """Bytes of free space without which nothing is begun: the log and its projection must be able to grow."""
 
+_FILES_TO_WORK: Final = 8
+"""Files that may still be made, without which nothing is begun: the projection has two beside it."""
+
 
 class SpoolUnusable(Exception):
     """The spool can't be worked in: what is wrong with which path, and the command that mends it."""
@@ -60,6 +64,7 @@ class Folders:
         self._root = Root(root)
         self.root = self._root.path
         self.atomic_renames = True
+        self._not_synced: disk.NotSynced | None = None
 
     # --- the places ------------------------------------------------------------------------------------------------
 
@@ -134,10 +139,10 @@ class Folders:
                 raise SpoolUnusable(
                     path, "is in the way: not a directory", f"move it away: mv {path} {path}.old"
                 ) from None
-        except OSError as error:
+        except PermissionError as error:
             raise SpoolUnusable(path, f"can't be made: {error.strerror}", f"make it: {_install(path)}") from error
         else:
-            sync_folder(os.path.dirname(path))
+            self._sync(os.path.dirname(path))
 
     def tidy(self) -> None:
         """Remove what daemons left behind that died while they wrote a small file. Hold the lock.
@@ -159,14 +164,14 @@ class Folders:
     def prove(self) -> None:
         """Take one probe file through every folder: two mounts may share a device number and still refuse.
 
-        Raises `SpoolUnusable`.
+        Raises `SpoolUnusable`; OSError when the disk itself fails.
         """
         probe = f".probe-{secrets.token_hex(4)}"
         stages = [*Stage, Stage.OUTBOX]
         here = self._at(Stage.OUTBOX, probe)
         try:
             os.close(os.open(here, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        except OSError as error:
+        except PermissionError as error:
             folder = os.path.dirname(here)
             raise SpoolUnusable(
                 folder, f"can't be written: {error.strerror}", f"check its owner and mode: {_install(folder)}"
@@ -176,7 +181,10 @@ class Folders:
                 there = self._at(stage, probe)
                 self.atomic_renames &= rename_noreplace(here, there)
                 here = there
+            os.unlink(here)
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(here)
             folder = self.folder(stage)
             if error.errno == errno.EXDEV:
                 raise SpoolUnusable(
@@ -184,11 +192,11 @@ class Folders:
                     "is on another file system or mount than the rest of the spool, so no file can be renamed into it",
                     f"put all folders on one: unmount it (umount {folder}) or set spool.root to one file system",
                 ) from error
+            if not isinstance(error, PermissionError):
+                raise
             raise SpoolUnusable(
                 folder, f"can't be written: {error.strerror}", f"check its owner and mode: {_install(folder)}"
             ) from error
-        finally:
-            os.unlink(here)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -268,7 +276,7 @@ class Folders:
         home = mount_of(self._at(Stage.CLAIMED))
         found = set()
         for stage in Stage:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 if mount_of(self._at(stage)) != home:
                     found.add(stage)
         return frozenset(found)
@@ -279,14 +287,16 @@ class Folders:
 
     def free_bytes(self) -> int:
         """Room left for this process on the spool's file system; as much as can be where it doesn't say (ramfs)."""
-        info = os.statvfs(self._root.here)
-        return info.f_bavail * info.f_frsize if info.f_blocks else sys.maxsize
+        return _free_bytes(os.statvfs(self._root.here))
 
     def shortage(self, least: int) -> str:
         """What to tell a person when fewer than `least` bytes, or next to none, are left; empty when there is room."""
-        free = self.free_bytes()
+        info = os.statvfs(self._root.here)
+        free = _free_bytes(info)
         if free < ROOM_TO_WORK:
             return f"{self.root}: the disk is full ({free // 1024} KiB left): free some space"
+        if info.f_files and info.f_favail < _FILES_TO_WORK:
+            return f"{self.root}: the disk is full (room for {info.f_favail} more files, see df -i): remove some files"
         if free < least:
             return (
                 f"{self.root}: only {free // 2**20} MiB free, less than spool.min_free_bytes "
@@ -314,8 +324,9 @@ class Folders:
         return fd
 
     def reader(self, stage: Stage, name: str) -> BinaryIO:
-        """The same as a binary reader at byte 0."""
-        return os.fdopen(self.open(stage, name), "rb", buffering=0)
+        """The same as a binary reader at byte 0. What the disk does to this file alone is raised as `Unreadable`."""
+        with reading():
+            return reader_of(self.open(stage, name), owned=True)
 
     # --- moving ----------------------------------------------------------------------------------------------------
 
@@ -354,13 +365,22 @@ class Folders:
             self.remove_reason(name)
 
     def sync(self, *stages: Stage) -> None:
-        """Put the names in these folders on disk. An error is final: the caller must not try again.
+        """Put the names in these folders on disk. Raises `NotSynced`, and from then on always: see there.
 
         A folder that somebody took away has taken its names with it: there is nothing left to put on disk.
         """
         for stage in stages:
-            with contextlib.suppress(FileNotFoundError):
-                sync_folder(self._at(stage))
+            with suppress(FileNotFoundError):
+                self._sync(self._at(stage))
+
+    def _sync(self, path: str) -> None:
+        if self._not_synced is not None:
+            raise self._not_synced
+        try:
+            sync_folder(path)
+        except disk.NotSynced as error:
+            self._not_synced = error
+            raise
 
     def remove(self, stage: Stage, name: str) -> None:
         """Remove a package that is backed up and logged as such; synced."""
@@ -423,7 +443,7 @@ class Folders:
             os.unlink(self._in(_REQUESTS, name))
         except FileNotFoundError:
             return
-        sync_folder(self._in(_REQUESTS))
+        self._sync(self._in(_REQUESTS))
 
     def leave_request(self, name: str, text: str) -> None:
         """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
@@ -441,6 +461,10 @@ class Folders:
             pass
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         os.unlink(path)
+
+
+def _free_bytes(info: os.statvfs_result) -> int:
+    return info.f_bavail * info.f_frsize if info.f_blocks else sys.maxsize
 
 
 def _install(path: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tfwatch import disk
+
 _PATIENCE_SECONDS: Final = 0.5
 """`is_held` takes the lock for an instant; a daemon that starts in that instant must not take it for another's."""
 
@@ -22,9 +24,10 @@ def hold(path: str) -> Iterator[None]:
     """Hold the lock while the block runs. Raises `Locked`, naming the process that has it."""
     fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
-        _take(fd, path)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with disk.about(path):
+            _take(fd, path)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
