@@ -29,8 +29,8 @@ from tests.support.scene import Scene
 PATIENCE: Final = 240.0
 """An emulated processor on a busy machine is slow."""
 
-MOMENTS: Final = ("at a flush", "at any time", "while recovering")
-"""When the power falls: at a flush before it is carried out, or at any time, both amid deliveries; or at a start."""
+MOMENTS: Final = ("at a flush", "at any time", "at a start")
+"""When the power falls: at a flush before it is carried out, or at any time, amid deliveries; or at an early flush."""
 
 _IDLE: Final = 20.0
 """Seconds without a flush after which a cut at a flush falls anyway."""
@@ -57,31 +57,32 @@ class Lives:
 
     # --- one life ----------------------------------------------------------------------------------------------------
 
-    def live_and_be_cut(self, packages: int) -> None:
-        """Wake up, work, drop packages meanwhile, and lose the power at a moment that chance picks."""
-        # The first cut makes the disk forget something, however few there are.
-        moment = self.rng.choice(MOMENTS) if self.losses else "at a flush"
+    def pick_moments(self, cuts: int) -> list[str]:
+        """When the power is to fall. However few cuts there are, one makes the disk forget something it was given."""
+        first = ["at a start", "at a flush"] if cuts > 2 else ["at a flush"]
+        return [*first, *self.rng.choices(MOMENTS, k=cuts)][:cuts]
+
+    def live_and_be_cut(self, moment: str, packages: int) -> None:
+        """Wake up, work, drop packages meanwhile, and lose the power at that moment, about."""
         before = len(self.scene.sandbox.orders())
         with self._woken() as guest:
             self._look_at_the_disk(guest)
-            dropper = threading.Thread(target=self._drop, args=(guest, packages), name="dropper")
-            if moment == "while recovering":
+            if moment == "at a start":
                 self.disk.cut_at_flush(self.rng.randint(1, 12))
-                guest.ask("start")
-                self._wait_for_the_fall()
+            guest.ask("start")
+            dropper = threading.Thread(target=self._drop, args=(guest, packages), name="dropper")
+            dropper.start()
+            if moment != "at a start":
+                self._wait_for_orders(guest, before + self.rng.randint(1, packages - 1))
+            if moment == "at a flush":
+                self.disk.cut_at_flush(self.rng.randint(1, 6 * packages) if "at a flush" in self.moments else 1)
+            if moment == "at any time":
+                time.sleep(self.rng.uniform(0.0, 2.0))
             else:
-                guest.ask("start")
-                dropper.start()
-                self._wait_for_orders(before + self.rng.randint(1, packages - 1))
-                if moment == "at a flush":
-                    self.disk.cut_at_flush(self.rng.randint(1, 6 * packages) if self.losses else self.rng.randint(1, 3))
-                    self._wait_for_the_fall()
-                else:
-                    time.sleep(self.rng.uniform(0.0, 2.0))
+                self._wait_for_the_fall(guest)
             self.disk.fall()
             guest.off()
-            if dropper.ident is not None:
-                dropper.join()
+            dropper.join()
         loss = self.disk.forget(self.rng)
         self.losses.append(loss)
         self.moments[moment] += 1
@@ -130,17 +131,21 @@ class Lives:
         except PowerCut:
             pass
 
-    def _wait_for_orders(self, count: int) -> None:
-        deadline = time.monotonic() + PATIENCE / 4
-        while len(self.scene.sandbox.orders()) < count and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def _wait_for_orders(self, guest: Guest, count: int) -> None:
+        try:
+            wait_until(lambda: len(self.scene.sandbox.orders()) >= count, f"{count} orders", PATIENCE)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{guest.ask('log')}\n{guest.ask('output')}") from None
 
-    def _wait_for_the_fall(self) -> None:
+    def _wait_for_the_fall(self, guest: Guest) -> None:
         """A flush that never comes, since all is done: the power falls once nothing was flushed for a while."""
-        disk, seen, since = self.disk, -1, time.monotonic()
-        while not disk.fell.wait(0.05) and time.monotonic() < since + _IDLE:
-            if disk.flushes != seen:
-                seen, since = disk.flushes, time.monotonic()
+        seen, since = -1, time.monotonic()
+        while not self.disk.fell.wait(0.05):
+            if self.disk.flushes != seen:
+                seen, since = self.disk.flushes, time.monotonic()
+            elif time.monotonic() > since + _IDLE:
+                assert guest.ask("alive"), guest.ask("output")
+                return
 
     def _wait_until_settled(self, guest: Guest) -> None:
         def settled() -> bool:

@@ -51,8 +51,8 @@ def test_the_power_is_cut_in_mid_work(
         rng = extent.rng(f"{kind} {policy}")
         lives = Lives(scene=house, machine=machine, disk=disk, kind=kind, rng=rng)
         print(f"\n{kind}, on_unknown_outcome: {policy}; {cuts} cuts, seed {extent.seed}")
-        for _ in range(cuts):
-            lives.live_and_be_cut(PACKAGES)
+        for moment in lives.pick_moments(cuts):
+            lives.live_and_be_cut(moment, PACKAGES)
         lives.live_to_the_end()
         lives.assert_nothing_lost_nothing_twice()
         lives.tell()
