@@ -53,7 +53,7 @@ def _deliver(rig: Rig, portal: Portal, count: int, *, old_packages: int) -> tupl
     portal.reset()
     with rig.spool(portal) as spool:
         if old_packages:
-            _write_history(spool.root, old_packages)
+            write_history(spool.root, old_packages)
         spool.start()
         assert spool.process is not None
         _one(spool, count)  # the first one loads what is loaded late
@@ -79,7 +79,7 @@ def _one(spool: Spool, number: int) -> float:
 # --- the past ---------------------------------------------------------------------------------------------------------
 
 
-def _write_history(root: Path, packages: int) -> None:
+def write_history(root: Path, packages: int) -> None:
     """What a daemon leaves behind that has delivered so many packages: rows in the log, files in delivered/."""
     folders = Folders(str(root))
     folders.prepare()
