@@ -19,7 +19,7 @@ from typing import Final
 import yaml
 
 from tests.power.disk_truth import Truth
-from tests.support.daemon import wait_until, zip_bytes
+from tests.support.daemon import STAGES, wait_until, zip_bytes
 from tests.support.guest import HOST, Guest, Machine, PowerCut
 from tests.support.guest_disk import Loss, VolatileDisk
 from tests.support.looking import differences
@@ -175,6 +175,9 @@ class Lives:
         """Put what the disk holds where the scene's spool is."""
         shutil.rmtree(self.scene.spool.root, ignore_errors=True)
         guest.pull(self.scene.spool.root)
+        for stage in STAGES:
+            # not there yet after a cut at the very first start
+            (self.scene.spool.root / stage).mkdir(exist_ok=True)
 
     def _look_at_the_disk(self, guest: Guest) -> None:
         """Before anything is repaired, the disk bears out all that anybody outside was told."""

@@ -57,3 +57,4 @@ def test_the_power_is_cut_in_mid_work(
         lives.assert_nothing_lost_nothing_twice()
         lives.tell()
         assert sum(loss.lost for loss in lives.losses), "no cut lost anything: the disk forgot nothing"
+    (tmp_path / "disk").unlink()

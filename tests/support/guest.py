@@ -142,6 +142,7 @@ class Machine:
             f"file=nbd:{disk.address},format=raw,if=virtio,cache=writeback",
         )
         command = [
+            "setpriv", "--pdeathsig", "KILL", "--",  # it never outlives the tests
             self._qemu, "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", str(_MEMORY_MIB), "-nodefaults",
             "-display", "none", "-no-reboot", "-serial", f"file:{self._console}",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initramfs),

@@ -7,9 +7,11 @@ of pytest, in seconds, from the Python and the tree that run the tests: it can't
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import lzma
 import os
+import platform
 import re
 import shutil
 import stat
@@ -36,22 +38,21 @@ FILE_SYSTEMS: Final = {
 """File system → the modules it takes, each with what it depends on; one that the kernel has built in is passed over."""
 
 HERE: Final = Path(__file__).parents[2]
-_IMAGE_MIB: Final = 512
 # Not for the daemon; or large, and of no use to it.
 _LEFT_OUT: Final = shutil.ignore_patterns(
     "test", "tests", "idlelib", "lib2to3", "tkinter", "ensurepip", "config-*", "site-packages", "dist-packages",
     "*.a", "*.opt-?.pyc",
 )  # fmt: skip
 _SITE_LEFT_OUT: Final = (
-    "mypy",
-    "moto",
-    "pip",
-    "setuptools",
+    "_pytest",
     "hypothesis",
+    "moto",
+    "mypy",
+    "pip",
+    "pkg_resources",
     "pyfakefs",
     "ruff",
-    "pkg_resources",
-    "_pytest",
+    "setuptools",
 )
 _INIT: Final = """#!/bin/busybox sh
 /bin/busybox mkdir -p /dev /proc /sys /root
@@ -82,6 +83,8 @@ class Image:
 @cache
 def image() -> Image:
     """The image for this run of pytest; it goes with it. Skips where its parts can't be had."""
+    if platform.machine() != "x86_64":
+        unmet("the virtual machine runs this machine's own Python, on an emulated x86_64")
     busybox = need("busybox", "mkfs.ext4")
     kernel = _kernel()
     folder = Path(tempfile.mkdtemp(prefix="tfwatch-guest-"))
@@ -101,25 +104,32 @@ def _kernel() -> Path:
     caches.mkdir(parents=True, exist_ok=True)
     if kept := sorted(caches.glob("linux-image-*")):
         return kept[-1]
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            unmet(f"needs {program}: the kernel is Debian's")
     with tempfile.TemporaryDirectory(dir=caches) as folder:
-        told = _run("apt-cache", "depends", "--important", PACKAGE)
-        found = re.search(r"Depends: (linux-image-\S+)", told)
-        if found is None:
-            unmet(f"apt knows no {PACKAGE}")
         # As root, apt would hand over to a user who may not write here, and only warn about it.
-        _run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", found[1], cwd=folder)
+        _run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", _kernels_name(), cwd=folder)
         (package,) = Path(folder).glob("*.deb")
         _run("dpkg-deb", "-x", str(package), f"{folder}/unpacked")
         target = caches / package.stem
-        os.rename(f"{folder}/unpacked", target)
+        with contextlib.suppress(OSError):  # another run was faster
+            os.rename(f"{folder}/unpacked", target)
     return target
 
 
+def _kernels_name() -> str:
+    """The package that `PACKAGE` stands for today."""
+    if not _known(PACKAGE) and os.geteuid() == 0:
+        _run("apt-get", "-q", "update")
+    found = re.search(r"^ +Depends: (linux-image-\S+)", _run("apt-cache", "depends", PACKAGE), re.MULTILINE)
+    return found[1] if found else unmet(f"apt knows no {PACKAGE}")
+
+
+def _known(package: str) -> bool:
+    """Whether apt has its lists."""
+    return "Depends:" in _run("sh", "-c", f"apt-cache depends {package} 2>/dev/null || true")
+
+
 def _initramfs(kernel: Path, busybox: Path) -> bytes:
-    """busybox and the modules. All file systems' are there, each in a list of its own."""
+    """busybox, and the modules that disk, network and all the file systems take, in the order in which they load."""
     files = {"init": _INIT.encode(), "bin/busybox": busybox.read_bytes()}
     found = {path.name.partition(".")[0]: path for path in (kernel / "lib" / "modules").rglob("*.ko*")}
     order: dict[str, None] = {}
@@ -172,7 +182,9 @@ def _root_disk(folder: Path, busybox: Path) -> Path:
     shutil.copy(Path(__file__).with_name("guest_agent.py"), root / "agent.py")
     python = os.path.realpath(sys.executable)
     (root / "start").write_text(f"export PATH=/bin HOME=/tmp PYTHONPATH=/site\nexec {python} /agent.py\n")
-    _run(need("mkfs.ext4"), "-q", "-O", "^has_journal", "-m", "0", "-d", str(root), str(disk), f"{_IMAGE_MIB}M")
+    # Each file takes whole blocks and an inode; half as much again is room enough.
+    mib = sum(path.lstat().st_size + 8192 for path in root.rglob("*")) * 3 // 2 >> 20
+    _run(need("mkfs.ext4"), "-q", "-O", "^has_journal", "-m", "0", "-d", str(root), str(disk), f"{mib}M")
     shutil.rmtree(root)
     return disk
 
@@ -218,7 +230,10 @@ def _shared_libraries(files: Sequence[Path]) -> set[Path]:
 
 
 def _run(*command: str, cwd: str | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    except FileNotFoundError:
+        unmet(f"needs {command[0]}: the kernel is Debian's")
     if done.returncode != 0:
         unmet(f"{' '.join(command)}: {done.stderr.strip()[-300:]}")
     return done.stdout
