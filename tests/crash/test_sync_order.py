@@ -65,7 +65,7 @@ def test_a_fact_is_on_disk_before_the_first_request_leaves(made: Recorded) -> No
     assert puts
     for put in puts:
         (sha256,) = [sha256 for sha256 in made.scene.dropped if sha256[:12].encode() in put.data]
-        (completed,) = [f for f in stories(made) if (f.event, f.sha256) == ("COMPLETED", sha256)]
+        completed = next(f for f in stories(made) if (f.event, f.sha256) == ("COMPLETED", sha256))
         assert completed.on_disk < put.begin
 
 

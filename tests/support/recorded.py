@@ -110,6 +110,17 @@ class Recorded:
         if drops[0].how == "synced":
             self.synced_in[record.stem] = list(drops)
 
+    def requeue(self, drop: Dropped) -> None:
+        """Ask for a second order of a package, as an operator does."""
+        command = [sys.executable, "-m", "tfwatch", "requeue", "-c", str(self.scene.spool.config), "--force", drop.name]
+        subprocess.run([*recording.tracing(self._record("command")), *command], check=True)
+
+    def orders_due(self, sha256: str, tree: dict[str, bytes | None], rows: list[list[str]]) -> int:
+        """How many orders of a content that may be sent there must be in the end: one, and one that was asked for."""
+        requests = [path for path in tree if path.startswith(".tfwatch/requests/") and path.endswith(".json")]
+        asked = any(sha256.encode() in (tree[path] or b"") for path in requests)
+        return 1 + (asked or any(row[4] == "REQUEUED" and row[6] == sha256 for row in rows))
+
     def _record(self, who: str) -> Path:
         who = f"{who}-{len(self.records)}"
         self.records[who] = self.scene.spool.home / f"{who}.strace"
@@ -172,7 +183,19 @@ def doubtful(made: Recorded) -> None:
     assert 0 == made.scene.spool.stop()
 
 
-SCENARIOS: tuple[Callable[[Recorded], None], ...] = (careless, careful, doubtful)
+def commanded(made: Recorded) -> None:
+    """An operator asks for a second order of a package, and has it."""
+    made.start()
+    drop = Dropped(name="a_v1.zip", content=zip_bytes(seed=8, size=1200), fate="delivered", how="synced")
+    made.drop(drop)
+    made.wait_until_done(backed_up=1)
+    made.requeue(drop)
+    wait_until(lambda: 2 == made.scene.spool.events().count("COMPLETED"), "it is delivered again", 60)
+    made.wait_until_done(backed_up=1)
+    assert 0 == made.scene.spool.stop()
+
+
+SCENARIOS: tuple[Callable[[Recorded], None], ...] = (careless, careful, doubtful, commanded)
 
 
 @contextmanager
