@@ -708,6 +708,21 @@ def test_a_file_that_failed_is_not_believed_again(tmp_path: Path, monkeypatch: p
     assert [] == list(tmp_path.iterdir())
 
 
+def test_changes_are_brought_in_now_and_then(tmp_path: Path) -> None:
+    """The file beside it stays small, and not every row pays for a checkpoint."""
+    index = Index(str(tmp_path / "index.sqlite"))
+    said: list[str] = []
+    index._writer.set_trace_callback(said.append)
+    for _ in range(3000):
+        index.apply([], Position.start())
+    checkpoints = sum("wal_checkpoint" in statement for statement in said)
+    beside = (tmp_path / "index.sqlite-wal").stat().st_size
+    index.close()
+
+    assert 1 <= checkpoints <= 10
+    assert beside <= 2 * index_module.BESIDE_BYTES
+
+
 def test_without_room_it_says_so_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk passes: nothing of what was to be written is in, and the file is kept."""
     path = tmp_path / "index.sqlite"

@@ -16,6 +16,9 @@ TABLES: Final = ("package", "content", "receipt", "integration")
 
 _SCHEMA_VERSION: Final = 3
 
+BESIDE_BYTES: Final = 4 << 20
+"""Of changes beside the file, after which they are brought into it."""
+
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE package (
@@ -124,6 +127,8 @@ def connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         # SQLite keeps to itself what goes wrong in a checkpoint of its own, and would sync again next time.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        # Once all is in the file, the one beside it starts anew and is cut to this: its size tells what waits in it.
+        connection.execute(f"PRAGMA journal_size_limit = {BESIDE_BYTES}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tfwatch.ledger.database import (
+    BESIDE_BYTES,
     TABLES,
     IndexUnusable,
     IndexUnwritable,
@@ -41,9 +42,6 @@ from tfwatch.ledger.states import (
 from tfwatch.model import DeliveryRecord, Integration, Stage, rfc3339
 
 __all__ = ["ContentState", "Index", "IndexUnusable", "IndexUnwritable", "IntegrationState", "PackageState"]
-
-_CHECKPOINT_BYTES: Final = 4 << 20
-"""Of changes beside the file, after which they are brought into it."""
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our own column names
 
@@ -114,7 +112,7 @@ class Index:
             )
         # They are in already: without room to bring them from beside the file into it, that is done a later time.
         with contextlib.suppress(IndexUnwritable), self._using():
-            checkpoint(self._writer, self._path, beyond=_CHECKPOINT_BYTES)
+            checkpoint(self._writer, self._path, beyond=BESIDE_BYTES)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
