@@ -143,6 +143,7 @@ def test_a_zip_swapped_at_any_moment(sandbox: Sandbox, spool: Spool, outbox: Pat
         f"\n{swaps:,} swaps in {turn + 1} turns, {time.monotonic() - began:.0f} s: "
         f"hit between look and claim {dict(claimed)}, seen before {dict(seen_before)}"
     )
+    assert {"link", "fifo", "shut"} <= claimed.keys(), "each kind was hit between look and claim"
     assert_alive(spool)
     assert digest(secret.read_bytes()) not in (spool.root / "log.csv").read_text()
     assert set(ordered(sandbox)) <= honest
