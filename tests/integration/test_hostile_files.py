@@ -17,6 +17,8 @@ from tests.support.daemon import Spool, make_zip, wait_until, zip_bytes
 from tests.support.host import unmet, without_power
 from tests.support.portal import digest, ordered
 from tests.support.require import need
+from tests.support.s3_servers import moto
+from tests.support.scene import scene
 from tests.support.stranger import NOBODY, assert_alive, heard, stranger, tell
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
@@ -227,3 +229,24 @@ def test_a_file_that_nobody_may_move(sandbox: Sandbox, spool: Spool, outbox: Pat
         subprocess.run(["chattr", "-i", "-a", *(outbox / name for name in flags)], check=False)
     spool.wait_for("delivered", *flags)
     assert 3 == ordered(sandbox).total()
+
+
+def test_a_delivered_file_that_becomes_unreadable(tmp_path: Path) -> None:
+    """Its backup fails in the log, by name and with what mends it; the daemon goes on, and backs it up afterwards."""
+    with scene(tmp_path, moto("http"), integrations={"s3": {"enabled": False}}) as made:
+        spool = made.spool
+        spool.start(wrap=without_power("lease"))
+        made.drop("shut.zip", seed=1)
+        spool.wait_for("delivered", "shut.zip")
+        (spool.root / "delivered/shut.zip").chmod(0)
+        spool.configure(integrations={"s3": {"enabled": True}})
+        spool.wait_for_event("BACKUP_FAILED", "shut.zip")
+        assert "shut.zip can't be read" in spool.row("BACKUP_FAILED", "shut.zip")["detail"]
+        made.drop("honest.zip", seed=2)
+        spool.wait_for_event("BACKED_UP", "honest.zip")
+        (spool.root / "delivered/shut.zip").chmod(0o644)
+        assert 0 == spool.stop()
+        spool.start(wrap=without_power("lease"))
+        made.wait_until_settled()
+        assert 0 == spool.stop()
+        made.assert_invariants()
