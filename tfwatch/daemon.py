@@ -211,7 +211,7 @@ class Daemon:
             self._look_at_everything()
         if "config" in rung:
             self._reload_if_changed()
-        if "requests" in rung:
+        if "requests" in rung or (self._operate.is_waiting and "lane" in rung):
             self._take_requests()
         if rung & _SETTLED:
             self.workshop.look_for_moves()

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.house import EXEC_ID, HERE, Clock, House, house, package
+from tfwatch import requests
 from tfwatch.delivery.desk import Whereabouts
+from tfwatch.delivery.operate import Operate
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
 from tfwatch.errors import ServiceError, TransientError
 from tfwatch.model import Actor, Event, Integration, Package, Stage, Status, read_detail, rfc3339, write_detail
+from tfwatch.requests import Request
 from tfwatch.spool.names import reason_name
 
 O, C, S, D, R = Stage.OUTBOX, Stage.CLAIMED, Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED  # noqa: E741
@@ -331,9 +334,31 @@ def test_what_somebody_works_on_or_took_away_is_left(given: Given) -> None:
     os.unlink(given.home.folders.path(R, gone.name))
     assert given.home.desk.in_work.take(held.name)
 
-    assert 0 == given.rollback.requeue_rejected()
+    assert not given.rollback.requeue_rejected()
+    assert [] == list(given.home.lies_in(O))
     given.home.desk.in_work.release(held.name)
-    assert 1 == given.rollback.requeue_rejected()
+    assert given.rollback.requeue_rejected()
+    assert {held.name} == given.home.lies_in(O)
+
+
+def test_enabling_at_once_is_not_lost(given: Given) -> None:
+    """The row is there to be read, and the lane that wrote it is at work: `enable` counts, and requeues later."""
+    given.switch.lift(given.home.desk, actor=Actor.OPERATOR, why="before")
+    home, about = given.home, given.home.lay(package(), O)
+    where = home.attempt(about)
+    assert home.desk.in_work.take(about.name)
+    home.desk.settle(about, Event.ROLLBACK, where, to=R, detail=write_detail("down", integration="gotranscript"))
+    operate = Operate(home.desk, {Integration.GOTRANSCRIPT: given.switch}, given.rollback)
+    requests.leave(home.folders, Request(command="enable", user="ana", integration=Integration.GOTRANSCRIPT))
+    assert operate.take_all()
+    assert operate.is_waiting
+    given.switch.fell()
+    assert given.switch.stand.open
+    home.desk.in_work.release(about.name)
+    assert operate.take_all()
+    assert not operate.is_waiting
+    assert {about.name} == home.lies_in(O)
+    assert ["ENABLED", "ROLLBACK", "ENABLED", "REQUEUED"] == [e for e in home.events() if e != "ATTEMPTED"]
 
 
 def test_a_straggler_lifts_nothing(given: Given) -> None:

@@ -26,10 +26,14 @@ class Operate:
         self._desk = desk
         self._switches = switches
         self._rollback = rollback
+        self.is_waiting = False
 
     def take_all(self) -> bool:
-        """Take every waiting request; true when there was one."""
-        taken = False
+        """Take every waiting request; true when something was done.
+
+        `is_waiting` says afterwards whether one has to wait for a lane.
+        """
+        taken = self.is_waiting = False
         for name in self._desk.folders.waiting_requests():
             try:
                 request = requests.read(self._desk.folders, name)
@@ -44,7 +48,10 @@ class Operate:
                 continue
             else:
                 rest = self._carry_out(request)
+                self.is_waiting |= rest is not None
                 if rest == request:
+                    # What it switched is switched; the package that tripped the rollback is to be requeued yet.
+                    taken |= request.command == "enable"
                     continue
                 if rest is not None:
                     # Only what is left: a package that was requeued is delivered long before the last one is free.
@@ -64,24 +71,24 @@ class Operate:
             if not left:
                 return None
             return replace(request, names=tuple(n for n, _ in left), sha256s=tuple(sha for _, sha in left))
-        self._switch(request)
-        return None
+        return None if self._switch(request) else request
 
-    def _switch(self, request: Request) -> None:
+    def _switch(self, request: Request) -> bool:
+        """False when a lane isn't done yet with a package that is to be requeued."""
         integration = request.integration
         if integration is None:
-            return
+            return True
         switch, why = self._switches[integration], request.reason or f"by {request.user}"
         if request.command == "disable":
             if switch.stand.word != "disabled":
                 switch.drop(self._desk, actor=Actor.OPERATOR, by="command", why=why)
         elif integration is Integration.GOTRANSCRIPT:
-            if switch.held:
-                self._rollback.lift(actor=Actor.OPERATOR, why=why)
-            else:
-                self._rollback.requeue_rejected()
-        elif switch.held:
+            if switch.look():
+                return self._rollback.lift(actor=Actor.OPERATOR, why=why)
+            return self._rollback.requeue_rejected()
+        elif switch.look():
             switch.lift(self._desk, actor=Actor.OPERATOR, why=why)
+        return True
 
     def _requeue(self, name: str, sha256: str, request: Request) -> bool:
         state = self._desk.index.package(sha256, name)

@@ -120,19 +120,22 @@ class Rollback:
             self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why, package=package.name)
         self._document()
 
-    def lift(self, *, actor: Actor, why: str) -> None:
-        """Take the service back into use and requeue what its rollback rejected."""
+    def lift(self, *, actor: Actor, why: str) -> bool:
+        """Take the service back into use and requeue what its rollback rejected, as `requeue_rejected` does."""
         self._switch.lift(self._desk, actor=actor, why=why)
-        self.requeue_rejected()
+        return self.requeue_rejected()
 
     def offer_probe(self) -> bool:
         """A probe is due and the outbox is empty: let a package that the rollback rejected be the one that tries."""
         rejected = self._desk.index.rolled_back()[:1]
         return any(self._requeue(state, "it is to show whether the service works again") for state in rejected)
 
-    def requeue_rejected(self) -> int:
-        """Bring the packages a rollback rejected back into the outbox; returns how many."""
-        return sum(self._requeue(state, "the rollback was lifted") for state in self._desk.index.rolled_back())
+    def requeue_rejected(self) -> bool:
+        """Bring the packages a rollback rejected back into the outbox; false when a lane isn't done with one yet."""
+        held = False
+        for state in self._desk.index.rolled_back():
+            held |= not self._requeue(state, "the rollback was lifted") and state.name in self._desk.in_work
+        return not held
 
     def _requeue(self, state: PackageState, why: str) -> bool:
         with self._desk.in_work.holding(state.name) as mine:

@@ -168,6 +168,12 @@ class Switch:
         with self._lock:
             return self._held.held
 
+    def look(self) -> bool:
+        """Whether it is held by what the log says at this moment: whoever logs that tells us a little later."""
+        with self._lock:
+            self._held = self._index.integration(self.integration)
+            return self._held.held
+
     @property
     def held_state(self) -> IntegrationState:
         """What the log says of it."""
