@@ -25,6 +25,7 @@ from tfwatch.sandbox.server import Sandbox
 
 RESCAN_SECONDS = 2
 PATIENCE = 90.0
+HEARD = 5
 FULL = 5000
 """Packages asked for in a full run (`make test-stress`); with fewer, of the mounts only a sample is tried."""
 
@@ -76,10 +77,10 @@ def streaming(spool: Spool, count: int, most: int) -> Iterator[Stream]:
 
 
 def still_hears(spool: Spool) -> None:
-    """Ten ZIPs, one after the other, each delivered at once: by its event, since the next rescan is an hour away."""
+    """Some ZIPs, one after the other, each delivered at once: by its event, since the next rescan is an hour away."""
     spool.configure(spool={"rescan_seconds": 3600})
     wait_until(lambda: "configuration taken over" in spool.output.read_text(), "the rescan is far away", PATIENCE)
-    for number in range(10):
+    for number in range(HEARD):
         make_zip(spool.root / "outbox" / f"heard{number}.zip", seed=10**7 + number)
         spool.wait_for("delivered", f"heard{number}.zip", seconds=PATIENCE)
     assert "inotify" == spool.state()["watch"]["mode"]
@@ -153,7 +154,7 @@ def test_a_replaced_outbox(
     assert kept.items() <= stream.dropped.items()
     orders = ordered(sandbox)
     assert dict.fromkeys(due.values(), 1).items() <= orders.items()
-    assert len(due) + times + 10 == orders.total()
+    assert len(due) + times + HEARD == orders.total()
     assert slowest < RESCAN_SECONDS + 15
     spool.assert_sound()
     print(
@@ -224,7 +225,7 @@ def cover_and_uncover(sandbox: Sandbox, spool: Spool, stage: str, kind: str) -> 
     still_hears(spool)
 
     assert dict.fromkeys(expected, 1).items() <= ordered(sandbox).items()
-    assert 2 + 10 == ordered(sandbox).total()
+    assert 2 + HEARD == ordered(sandbox).total()
     assert 1 == spool.output.read_text().count("is a mount of its own")
     assert 1 == spool.output.read_text().count("is no mount of its own any more")
     spool.assert_sound()
@@ -304,7 +305,7 @@ def test_the_whole_spool_is_unmounted_and_mounted_again(tmp_path: Path, sandbox:
             still_hears(spool)
 
             assert expected.items() <= ordered(sandbox).items()
-            assert len(expected) + 10 == ordered(sandbox).total()
+            assert len(expected) + HEARD == ordered(sandbox).total()
             assert spool.process is not None
             assert spool.process.poll() is None
             assert {"ATTEMPTED", "ACCEPTED", "COMPLETED"} == set(spool.events())

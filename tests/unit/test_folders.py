@@ -457,6 +457,45 @@ def test_a_folder_that_was_taken_away_holds_no_move_up(folders: Folders) -> None
     assert data == Path(folders.path(Stage.SUBMITTED, "a.zip")).read_bytes()
 
 
+def test_a_held_spool_is_worked_on_while_its_path_leads_elsewhere(root: Path, folders: Folders) -> None:
+    """Renamed away, with another folder in its place: looks and moves stay in the one that was held."""
+    folders.hold()
+    lay(folders, Stage.CLAIMED, "a.zip")
+    away = root.rename(root.with_name("away"))
+    assert folders.is_away
+    root.mkdir()
+    assert folders.is_away
+    assert folders.look(Stage.CLAIMED, "a.zip") is not None
+    folders.move(Stage.CLAIMED, "a.zip", Stage.SUBMITTED)
+    folders.sync(Stage.CLAIMED, Stage.SUBMITTED)
+    folders.prepare()
+
+    assert (away / "submitted" / "a.zip").exists()
+    assert set() == everything(root)
+    assert str(root / "submitted" / "a.zip") == folders.path(Stage.SUBMITTED, "a.zip")
+    root.rmdir()
+    away.rename(root)
+    assert not folders.is_away
+    assert {"a.zip"} == folders.names(Stage.SUBMITTED)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_mount_on_a_folder_is_named(folders: Folders, root: Path, tmp_path: Path, kind: str) -> None:
+    """Also one of the same file system, whose device number is the same."""
+    assert frozenset() == folders.apart()
+    (tmp_path / "beside").mkdir()
+    outbox = str(root / "outbox")
+    how = ["--bind", str(tmp_path / "beside"), outbox] if kind == "bind" else ["-t", "tmpfs", "tmpfs", outbox]
+    if NOT_ROOT or subprocess.run(["mount", *how], capture_output=True).returncode != 0:
+        pytest.skip("can't mount here: needs root")
+    try:
+        assert {Stage.OUTBOX} == folders.apart()
+    finally:
+        subprocess.run(["umount", outbox], check=True)
+    assert frozenset() == folders.apart()
+
+
 def test_a_name_is_free_when_no_other_stage_has_it(folders: Folders) -> None:
     """Its own place doesn't count; any other stage, a link and work in flight do."""
 
