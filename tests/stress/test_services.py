@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,12 @@ def test_thousands_of_packages_while_everything_fails_now_and_then(tmp_path: Pat
         usual = mix(SHARE, each_once=True)
         tally.set(*usual)
         house.spool.start()
-        names = [f"p{number:05}_v1.zip" for number in range(packages)]
-        late = packages - min(100, packages // 5)
-        for number in range(late):
-            house.drop(names[number], seed=number, size=200)
+        fresh = iter([f"p{number:05}_v1.zip" for number in range(packages)])
+
+        def drop(share: float) -> None:
+            """Drop so many more. Each outage gets some of its own: the others may all have been sent by then."""
+            for dropped in islice(fresh, round(share * packages)):
+                house.drop(dropped, seed=int(dropped[1:6]), size=200)
 
         def until_delivered(share: float) -> None:
             """Go on, with a person looking after it, until so many are delivered."""
@@ -107,26 +110,29 @@ def test_thousands_of_packages_while_everything_fails_now_and_then(tmp_path: Pat
         def given_up() -> None:
             wait_until(lambda: operator.look(mended=False), "the service is given up", 120)
 
+        drop(0.6)
         until_delivered(0.2)
         tally.set(DOWN)
+        drop(0.1)
         given_up()
         tally.set(*usual)
         s3_way.shut()
         until_delivered(0.4)
         s3_way.open()
         way.shut()
+        drop(0.1)
         given_up()
         way.open()
         until_delivered(0.6)
         tally.set(LOCKED_OUT)
+        drop(0.1)
         given_up()
         house.sandbox.revoke_tokens()
         tally.set(*usual)
-        until_delivered(late / packages)
+        until_delivered(0.9)
         tally.set(STORM)
         storms = tally.hits()[name(STORM)]
-        for number in range(late, packages):
-            house.drop(names[number], seed=number, size=200)
+        drop(1.0)
         wait_until(lambda: tally.hits()[name(STORM)] > storms, "the storm is met")
         tally.set(*usual)
         until_delivered(1.0)
