@@ -93,7 +93,12 @@ class Workshop:
         self._moves_bell = Bell()
         stopping = stop.is_set
         self.admission = Admission(
-            desk, self.waiting, self.board, stopping=stopping, freed=lambda: bell.ring(Stage.OUTBOX.value)
+            desk,
+            self.waiting,
+            self.board,
+            stopping=stopping,
+            freed=lambda: bell.ring(Stage.OUTBOX.value),
+            in_limbo=self.wait_in_limbo,
         )
         self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
         self.track = TrackDelivery(desk, delivered=self._on_delivered)

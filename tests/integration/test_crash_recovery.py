@@ -187,6 +187,21 @@ def test_killed_while_the_portal_thinks_and_asked_to_ask(sandbox: Sandbox, spool
     assert 2 == only_order(sandbox)["requests"]
 
 
+@pytest.mark.parametrize("policy", ["retry", "lookup"])
+def test_an_unknown_one_found_in_the_outbox_goes_on(sandbox: Sandbox, spool: Spool, policy: str) -> None:
+    """ATTEMPTED last, and somebody put it back into the outbox: the daemon starts, and there is one order."""
+    sandbox.set_settings(portal={"idempotency": policy == "retry"})
+    spool.configure(integrations={"gotranscript": {"on_unknown_outcome": policy}})
+    kill_while_sending(sandbox, spool, accepted=True)
+    lay_back(spool, ".tfwatch/claimed", "outbox")
+    sandbox.set_faults()
+    spool.start()
+    spool.wait_for("delivered", "p.zip")
+    assert only_order(sandbox)["id"] == spool.row("ACCEPTED")["order_id"]
+    assert 0 == spool.stop()
+    spool.assert_sound()
+
+
 def kill_while_sending(sandbox: Sandbox, spool: Spool, *, accepted: bool) -> None:
     sandbox.set_faults(hang(accept=accepted))
     spool.start()

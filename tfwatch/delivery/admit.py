@@ -60,9 +60,18 @@ class Admission:
     """Reads a claimed file to its end and decides whether it goes on. Runs in a lane."""
 
     def __init__(
-        self, desk: Desk, waiting: WaitingRoom, board: Board, *, stopping: Callable[[], bool], freed: Callable[[], None]
+        self,
+        desk: Desk,
+        waiting: WaitingRoom,
+        board: Board,
+        *,
+        stopping: Callable[[], bool],
+        freed: Callable[[], None],
+        in_limbo: Callable[[str, float], None],
     ) -> None:
+        """`in_limbo`: let a claimed file wait where it lies, by name, for so many seconds."""
         self._desk = desk
+        self._in_limbo = in_limbo
         self._freed = freed
         self._waiting = waiting
         self._board = board
@@ -114,7 +123,7 @@ class Admission:
             return False
         state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
         if state is None:
-            self.give_back(claim, seconds=0.0)
+            self._put_back(claim)
             return False
         where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
         return self._recover(claim, state, where) is not None
@@ -161,7 +170,14 @@ class Admission:
         return list(self._unreadable.values())
 
     def give_back(self, claim: Claim, *, seconds: float = _AGAIN_SECONDS) -> None:
-        """Put an unattempted file back into the outbox: nothing happened to it, so nothing is logged."""
+        """Let a claim go for so long. One that may have been sent waits in claimed/, any other in the outbox."""
+        if any(state.stage is Stage.CLAIMED for state in self._desk.index.named(claim.name)):
+            self._in_limbo(claim.name, seconds)
+        else:
+            self._put_back(claim, seconds)
+
+    def _put_back(self, claim: Claim, seconds: float = 0.0) -> None:
+        """Put an unattempted file into the outbox: nothing happened to it, so nothing is logged."""
         name = claim.name
         try:
             self._desk.move(Stage.CLAIMED, name, Stage.OUTBOX)
@@ -249,6 +265,9 @@ class Admission:
 
     def _wait_behind(self, claim: Claim, sha256: str) -> None:
         logger.info("{}: waits: the same content is being worked on under another name", printable(claim.name))
+        if claim.recovered:
+            self._in_limbo(claim.name, _AGAIN_SECONDS)
+            return
         self.give_back(claim)
         self._waiting.put_behind(claim.name, self._desk.folders.look(Stage.OUTBOX, claim.name), sha256)
         if sha256 not in self._desk.in_work and self._waiting.free_behind(sha256):
@@ -270,7 +289,7 @@ class Admission:
         """Where the package is; None when all there was to do was to finish an interrupted move."""
         if state is None:
             if claim.recovered:
-                self.give_back(claim, seconds=0.0)
+                self._put_back(claim)
                 return None
             return Whereabouts.of(None, file=Stage.CLAIMED)
         where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
@@ -290,7 +309,7 @@ class Admission:
         if state.stage is Stage.CLAIMED:
             return self._interrupted(state, where)
         if state.stage in (None, Stage.OUTBOX) or self._desk.folders.look(state.stage, state.name) is not None:
-            self.give_back(claim, seconds=0.0)
+            self._put_back(claim)
             return None
         if state.name != claim.name:
             self._desk.folders.move(Stage.CLAIMED, claim.name, Stage.CLAIMED, state.name)

@@ -196,10 +196,12 @@ class Moves:
             return
         if stage in self._desk.look_at_mounts():
             return  # it lies there still, under the mount
-        back = self._in_outbox(state) if stage is not Stage.OUTBOX else None
+        back = self._in_outbox(state)
+        if back is not None and stage in (Stage.OUTBOX, Stage.CLAIMED):
+            return  # it is claimed from there, and goes on from where the log has it
         if back is not None:
             self._requeued(state, back)
-        elif stage is not Stage.OUTBOX or self._in_outbox(state) is None:
+        else:
             package = package_of(state)
             where = Whereabouts(file=stage, log=stage, status=state.status)
             event_detail = f"no longer in {stage}/ nor in any other folder"

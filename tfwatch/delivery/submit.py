@@ -101,8 +101,7 @@ class SubmitDelivery:
     def _put_aside(self, claim: Claim, error: Unreadable) -> None:
         """One file that the disk doesn't give holds up no other. One that may have been sent stays in claimed/."""
         self._admission.cannot_read(claim, error)
-        states = self._desk.index.named(claim.name)
-        if claim.recovered or any(state.stage is Stage.CLAIMED for state in states):
+        if claim.recovered:
             self._in_limbo(claim.name, BETWEEN_ROUNDS.maximum)
         else:
             self._admission.give_back(claim, seconds=BETWEEN_ROUNDS.maximum)
@@ -110,9 +109,7 @@ class SubmitDelivery:
     def _give_back_at_stop(self, claim: Claim) -> None:
         """A claim lasts while work is under way. One that may have been sent stays: its outcome is unknown."""
         if not claim.recovered and self._desk.folders.look(Stage.CLAIMED, claim.name) is not None:
-            states = self._desk.index.named(claim.name)
-            if not any(state.stage is Stage.CLAIMED for state in states):
-                self._admission.give_back(claim)
+            self._admission.give_back(claim)
 
     def _put_back_unread(self, claim: Claim, error: OSError) -> None:
         """Its owner may take our right to read away at any moment. What may have been sent waits for its return."""
