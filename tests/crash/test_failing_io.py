@@ -38,7 +38,7 @@ ERRORS = {
     "pwrite64": ("EIO", "ENOSPC"),
     "read": ("EIO",),
     "pread64": ("EIO",),
-    "preadv": ("EIO",),
+    "preadv2": ("EIO",),
     "fsync": ("EIO", "ENOSPC"),
     "fdatasync": ("EIO", "ENOSPC"),
     "openat": ("EIO", "EMFILE", "EACCES", "ENOSPC", "EROFS"),
@@ -210,6 +210,7 @@ def assert_told(running: Scene, case: Case) -> None:
 def test_one_call_fails(call: str, cases: list[Case], server: S3Server, extent: Extent, tmp_path: Path) -> None:
     """A failing call loses nothing and repeats nothing; the daemon carries on, or waits or ends and says why."""
     mine = extent.sample([case for case in cases if case.call == call], call)
+    assert mine, "the recorded run has no such call on a file of the spool"
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = list(pool.map(lambda pair: play(pair[1], tmp_path / str(pair[0]), server), enumerate(mine)))
