@@ -82,4 +82,4 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 # Not a stamp: what this user may not install stays missing, and the tests that need it say so at the end.
 tools: $(VENV)/.test
 	@$(DEBIAN) $(TOOLS) || true
-	@$(BIN)/python -c 'import systemd' 2>/dev/null || ! $(DEBIAN) $(COMPILER) || $(PIP) install -e '.[systemd]'
+	@$(BIN)/python -c 'import systemd.daemon' 2>/dev/null || ! $(DEBIAN) $(COMPILER) || $(PIP) install -e '.[systemd]'

@@ -11,12 +11,13 @@ from typing import Final, NoReturn
 import pytest
 
 PROGRAMS: Final[Mapping[str, str]] = {
+    "/usr/include/stdlib.h": "libc6-dev",
     "7z": "p7zip-full",
     "busybox": "busybox-static",
     "chattr": "e2fsprogs",
     "curl": "curl",
-    "gcc": "gcc",
     "fusermount3": "fuse3",
+    "gcc": "gcc",
     "inotifywait": "inotify-tools",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
@@ -27,7 +28,10 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "script": "bsdutils",
     "sftp": "openssh-client",
     "sshd": "openssh-server",
+    "setpriv": "util-linux",
     "strace": "strace",
+    "unshare": "util-linux",
+    "unzip": "unzip",
     "zip": "zip",
 }
 """Program → the Debian package that brings it."""
