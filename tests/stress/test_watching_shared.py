@@ -17,7 +17,7 @@ from tests.support.extent import Extent
 from tests.support.portal import digest, ordered, orders_of
 from tests.support.weed_mount import Filer, filer
 from tfwatch.sandbox.server import Sandbox
-from tfwatch.spool.folders import CANARY
+from tfwatch.spool.places import CANARY
 from tfwatch.spool.watcher import Bell, Watcher
 
 SETTLE_SECONDS = 4

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.ledger.index import Index
 from tfwatch.ledger.log import Log, read_log
 from tfwatch.model import (

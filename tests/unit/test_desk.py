@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.house import House, house, package, waiting
-from tfwatch.delivery.desk import Desk, InWork, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.in_work import InWork
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.errors import Stopping
 from tfwatch.ledger.log import LogUnwritable
 from tfwatch.lifecycle import IllegalTransition

@@ -98,7 +98,7 @@ SILENT = ("words", "policy", "spool", "ledger", "settings", "requests", "lanes")
 """Rooms that don't log: they return or raise."""
 
 BUILDERS = {
-    "os.path.join": ("spool.folders", "spool.durable", "settings_*", "demo.*"),
+    "os.path.join": ("spool.places", "spool.folders", "spool.durable", "settings_*", "demo.*"),
     "os.rename": ("spool.folders", "spool.durable", "spool.renames", "ledger.log", "demo.drops"),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),
@@ -109,8 +109,8 @@ BUILDERS = {
     "pathlib": (),
     "shutil": ("demo.*",),
 }
-"""Who builds paths, moves files and makes folders. The spool's are spool/folders.py's; the log moves its own file;
-settings look beside config.yaml; demo and sandbox have places of their own."""
+"""Who builds paths, moves files and makes folders. In the spool these are spool/places.py and spool/folders.py; the
+log moves its own file; settings look beside config.yaml; demo and sandbox have places of their own."""
 
 
 @cache
@@ -239,7 +239,7 @@ def test_one_module_builds_the_spools_paths(word: str) -> None:
 
 
 def test_the_stages_folders_are_named_in_one_place() -> None:
-    """`.tfwatch` as part of a path is written in spool/folders.py alone."""
+    """`.tfwatch` as part of a path is written in spool/places.py alone."""
     users = set()
     for name, tree in modules().items():
         texts = {
@@ -248,7 +248,7 @@ def test_the_stages_folders_are_named_in_one_place() -> None:
         if ".tfwatch" in texts or any(text.startswith(".tfwatch/") for text in texts):
             users.add(name)
 
-    assert {"spool.folders"} == users
+    assert {"spool.places"} == users
 
 
 def test_every_pattern_is_needed() -> None:

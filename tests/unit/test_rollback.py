@@ -11,10 +11,10 @@ import pytest
 
 from tests.unit.house import EXEC_ID, HERE, Clock, House, house, package
 from tfwatch import requests
-from tfwatch.delivery.desk import Whereabouts
 from tfwatch.delivery.operate import Operate
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.errors import ServiceError, TransientError
 from tfwatch.model import Actor, Event, Integration, Package, Stage, Status, read_detail, rfc3339, write_detail
 from tfwatch.requests import Request

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tfwatch.spool.folders import CANARY
+from tfwatch.spool.places import CANARY
 from tfwatch.spool.watcher import Bell, Watcher
 
 SOON = 5.0

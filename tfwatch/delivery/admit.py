@@ -13,9 +13,10 @@ from loguru import logger
 
 from tfwatch import disk
 from tfwatch.delivery import reasons
-from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Policy
 from tfwatch.errors import Stopping, Unreadable
 from tfwatch.ledger.index import ContentState, PackageState

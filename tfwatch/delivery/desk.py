@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Protocol, TypeVar
@@ -18,6 +17,8 @@ from typing import Protocol, TypeVar
 from loguru import logger
 
 from tfwatch import disk
+from tfwatch.delivery.in_work import InWork
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.errors import StoppedBehind, Stopping
 from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogUnwritable
@@ -28,10 +29,7 @@ from tfwatch.model import (
     Event,
     Fact,
     Package,
-    Sha256,
     Stage,
-    Status,
-    TraceId,
     read_detail,
     write_detail,
 )
@@ -58,62 +56,6 @@ class LogWriter(Protocol):
     def append(self, facts: Sequence[Fact]) -> tuple[DeliveryRecord, ...]:
         """Block until these facts are on disk, together and in order."""
         ...
-
-
-class InWork:
-    """The names and SHA-256s somebody is working on: each is held by one thread at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: set[str] = set()
-
-    def take(self, key: str) -> bool:
-        """Hold a name or SHA-256; False when it is held already."""
-        with self._lock:
-            if key in self._held:
-                return False
-            self._held.add(key)
-            return True
-
-    def release(self, key: str) -> None:
-        """Let go of it."""
-        with self._lock:
-            self._held.discard(key)
-
-    def __contains__(self, key: str) -> bool:
-        with self._lock:
-            return key in self._held
-
-    @contextmanager
-    def holding(self, key: str) -> Iterator[bool]:
-        """Hold it for a while; gives False when somebody else does."""
-        taken = self.take(key)
-        try:
-            yield taken
-        finally:
-            if taken:
-                self.release(key)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
-    """Where a package is: `file` by the folders, `log` by its last fact, and the tag that fact carries."""
-
-    file: Stage
-    log: Stage | None
-    status: Status | None
-
-    @classmethod
-    def of(cls, state: PackageState | None, *, file: Stage) -> Whereabouts:
-        """From what the log knows; a package it doesn't know has been in the outbox all along."""
-        if state is None:
-            return cls(file=file, log=Stage.OUTBOX, status=Status.WAITING)
-        return cls(file=file, log=state.stage, status=state.status)
-
-
-def package_of(state: PackageState) -> Package:
-    """The package a log entry is about."""
-    return Package(name=state.name, sha256=Sha256(state.sha256), bytes=state.bytes, trace_id=TraceId(state.trace_id))
 
 
 def _sentence(event: Event, order_id: str, code: int | None, detail: str) -> str:

@@ -13,10 +13,11 @@ from loguru import logger
 
 from tfwatch.delivery import reasons
 from tfwatch.delivery.admit import Claim
-from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.errors import (
     ContentChanged,
     OutcomeUnknown,

@@ -12,8 +12,9 @@ from loguru import logger
 
 from tfwatch import disk
 from tfwatch.delivery import reasons
-from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, Status, TraceId, write_detail
 from tfwatch.spool.intake import Unfinished, hash_file

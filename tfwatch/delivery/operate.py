@@ -8,9 +8,10 @@ from dataclasses import replace
 from loguru import logger
 
 from tfwatch import disk, requests
-from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Integration, Stage, write_detail
 from tfwatch.requests import BadRequest, Request

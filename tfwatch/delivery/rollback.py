@@ -11,8 +11,9 @@ from loguru import logger
 
 from tfwatch import disk
 from tfwatch.delivery import reasons
-from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.errors import ServiceError, ServiceFailure
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Stage, rfc3339, write_detail

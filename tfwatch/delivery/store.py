@@ -10,10 +10,11 @@ from typing import BinaryIO, Final
 from loguru import logger
 
 from tfwatch.delivery.admit import Admission, Admitted, Claim
-from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.keys import backup_key
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ContentChanged, ServiceFailure, Stopping, Unreadable
 from tfwatch.ledger.index import PackageState

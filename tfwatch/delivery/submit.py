@@ -11,7 +11,7 @@ from typing import Final
 from loguru import logger
 
 from tfwatch.delivery.admit import Admission, Admitted, Claim
-from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.rollback import Rollback
@@ -19,6 +19,7 @@ from tfwatch.delivery.store import Store
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.waiting import WaitingRoom
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ContentChanged, ServiceFailure, StoppedBehind, Stopping, Unreadable
 from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, write_detail

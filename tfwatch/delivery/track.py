@@ -10,8 +10,9 @@ from typing import Final
 
 from loguru import logger
 
-from tfwatch.delivery.desk import Desk, Whereabouts, package_of
+from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.verdict import settle_verdict
+from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceError, TransientError
 from tfwatch.ledger.index import PackageState

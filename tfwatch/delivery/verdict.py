@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tfwatch.delivery import reasons
-from tfwatch.delivery.desk import Desk, Whereabouts
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.model import Event, Package, Verdict, write_detail
 
 

@@ -1,4 +1,4 @@
-"""The spool on disk. The only module that builds a path in it or moves a file.
+"""The spool on disk. The only module that looks into its folders or moves a package.
 
 Everyone else holds a `Stage` and a name. A package moves by one no-clobber rename; both folders are then synced,
 so that a power cut can't take the move back once its fact was logged.
@@ -12,32 +12,20 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, Final
 
-from tfwatch import disk
 from tfwatch.model import Stage
-from tfwatch.spool.durable import HALF_WRITTEN, sync_folder, write_file
+from tfwatch.spool.durable import HALF_WRITTEN
 from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
-from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable, reason_name
+from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable
+from tfwatch.spool.papers import Papers
+from tfwatch.spool.places import CANARY, PRIVATE, PRIVATE_FOLDERS, ROLLBACKS, WHERE
 from tfwatch.spool.reader import reader_of, reading
 from tfwatch.spool.renames import rename_noreplace
-from tfwatch.spool.root import Root
 
-PRIVATE: Final = ".tfwatch"
-_WHERE: Final = {
-    Stage.OUTBOX: "outbox",
-    Stage.CLAIMED: f"{PRIVATE}/claimed",
-    Stage.SUBMITTED: "submitted",
-    Stage.DELIVERED: "delivered",
-    Stage.REJECTED: "rejected",
-}
-_REQUESTS: Final = f"{PRIVATE}/requests"
-_ROLLBACKS: Final = "rollbacks"
-_PRIVATE_FOLDERS: Final = (_REQUESTS, "logs", _ROLLBACKS)
-CANARY: Final = ".tfwatch-canary"
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
 
 ROOM_TO_WORK: Final = 1 << 20
@@ -57,68 +45,12 @@ class SpoolUnusable(Exception):
         self.hint = hint
 
 
-class Folders:
-    """One spool. Paths are built here, from `root`; none of these methods follows a link into a package's place."""
+class Folders(Papers):
+    """One spool. None of these methods follows a link into a package's place."""
 
     def __init__(self, root: str) -> None:
-        self._root = Root(root)
-        self.root = self._root.path
+        super().__init__(root)
         self.atomic_renames = True
-        self._not_synced: disk.NotSynced | None = None
-
-    # --- the places ------------------------------------------------------------------------------------------------
-
-    def folder(self, stage: Stage) -> str:
-        """The folder of a stage, for the watcher and for messages."""
-        return os.path.join(self.root, _WHERE[stage])
-
-    def path(self, stage: Stage, name: str) -> str:
-        """Where a package of that name lies or would lie at a stage, for messages."""
-        return os.path.join(self.root, _WHERE[stage], name)
-
-    @property
-    def log(self) -> str:
-        return os.path.join(self.root, "log.csv")
-
-    @property
-    def lock(self) -> str:
-        return os.path.join(self.root, PRIVATE, "lock")
-
-    @property
-    def index(self) -> str:
-        return os.path.join(self.root, PRIVATE, "index.sqlite")
-
-    @property
-    def state(self) -> str:
-        """What the running daemon shows of itself to `tfwatch status`."""
-        return os.path.join(self._root.here, PRIVATE, "state.json")
-
-    @property
-    def requests(self) -> str:
-        return os.path.join(self.root, PRIVATE, "requests")
-
-    def hold(self) -> None:
-        """Stay in this spool from now on, also while its root is unmounted or renamed away."""
-        self._root.hold()
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the root's path leads elsewhere now."""
-        return self._root.is_away
-
-    def torn(self, exec_id: str) -> str:
-        """Where a cut-off tail of the log is kept."""
-        return os.path.join(self.root, PRIVATE, f"torn-{exec_id}")
-
-    def rollback_document(self, exec_id: str) -> str:
-        return os.path.join(self.root, "rollbacks", f"rollback_integrations_{exec_id}.md")
-
-    def _at(self, stage: Stage, name: str = "") -> str:
-        """The path to work with now; never shown."""
-        return self._in(_WHERE[stage], name)
-
-    def _in(self, *where: str) -> str:
-        return os.path.join(self._root.here, *filter(None, where))
 
     # --- preparing -------------------------------------------------------------------------------------------------
 
@@ -128,7 +60,7 @@ class Folders:
         if not os.path.isdir(here):
             problem = "is not a directory" if os.path.lexists(self.root) else "does not exist"
             raise SpoolUnusable(self.root, f"the spool folder {problem}", f"make it: {_install(self.root)}")
-        for where in (PRIVATE, *_WHERE.values(), *_PRIVATE_FOLDERS):
+        for where in (PRIVATE, *WHERE.values(), *PRIVATE_FOLDERS):
             self._make(os.path.join(here, where), private=where.startswith(PRIVATE))
 
     def _make(self, path: str, *, private: bool) -> None:
@@ -151,7 +83,7 @@ class Folders:
         """
         half_written = (
             self._at(Stage.REJECTED),
-            *(os.path.join(self.root, where) for where in (PRIVATE, "rollbacks")),
+            *(os.path.join(self.root, where) for where in (PRIVATE, ROLLBACKS)),
         )
         for folder, pattern in (
             *((folder, _PROBE) for folder in (self._at(stage) for stage in Stage)),
@@ -227,7 +159,7 @@ class Folders:
         """One package as it lies at a stage now; None when no regular file of that name does."""
         root = self._root.here
         try:
-            info = os.lstat(os.path.join(root, _WHERE[stage], name))
+            info = os.lstat(os.path.join(root, WHERE[stage], name))
         except (FileNotFoundError, NotADirectoryError):
             return None if root == self._root.here else self.look(stage, name)
         return entry_of(name, info) if stat.S_ISREG(info.st_mode) else None
@@ -349,7 +281,7 @@ class Folders:
         """
         while True:
             root = self._root.here
-            here, there = (os.path.join(root, _WHERE[stage]) for stage in (source, target))
+            here, there = (os.path.join(root, WHERE[stage]) for stage in (source, target))
             try:
                 moved = rename_noreplace(os.path.join(here, name), os.path.join(there, new_name or name))
             except FileNotFoundError:
@@ -373,94 +305,10 @@ class Folders:
             with suppress(FileNotFoundError):
                 self._sync(self._at(stage))
 
-    def _sync(self, path: str) -> None:
-        if self._not_synced is not None:
-            raise self._not_synced
-        try:
-            sync_folder(path)
-        except disk.NotSynced as error:
-            self._not_synced = error
-            raise
-
     def remove(self, stage: Stage, name: str) -> None:
         """Remove a package that is backed up and logged as such; synced."""
         os.unlink(self._at(stage, name))
         self.sync(stage)
-
-    # --- small files -----------------------------------------------------------------------------------------------
-
-    def write_reason(self, name: str, text: str) -> None:
-        """Say beside a rejected package why it lies there."""
-        write_file(self._at(Stage.REJECTED, reason_name(name)), text, mode=0o660)
-
-    def remove_reason(self, name: str) -> None:
-        """Take the note beside a rejected package away. One that can't be removed never holds a package up."""
-        try:
-            os.unlink(self._at(Stage.REJECTED, reason_name(name)))
-        except OSError:
-            pass
-
-    def reasons(self) -> set[str]:
-        """Names of the reason files in rejected/, whether their packages are there or not."""
-        return {name for name in os.listdir(self._at(Stage.REJECTED)) if name.endswith(REASON_SUFFIX)}
-
-    def remove_reason_file(self, file: str) -> None:
-        """Remove one of `reasons()` by its own name. Raises OSError."""
-        os.unlink(self._at(Stage.REJECTED, file))
-
-    def read_rollbacks(self, exec_id: str) -> str:
-        """A run's rollback document; empty when there is none."""
-        try:
-            path = self._in(_ROLLBACKS, os.path.basename(self.rollback_document(exec_id)))
-            with open(path, encoding="utf-8", errors="backslashreplace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
-    def append_rollback(self, exec_id: str, head: str, section: str) -> str:
-        """Add a section to this run's rollback document, made with `head` first; returns its path."""
-        path = self.rollback_document(exec_id)
-        text = (self.read_rollbacks(exec_id) or head) + section
-        write_file(self._in(_ROLLBACKS, os.path.basename(path)), text, mode=0o660)
-        return path
-
-    def waiting_requests(self) -> Iterable[str]:
-        """Names of the request files that commands left, oldest first; what is no regular file is none."""
-        with os.scandir(self._in(_REQUESTS)) as found:
-            return sorted(
-                item.name for item in found if item.name.endswith(".json") and item.is_file(follow_symlinks=False)
-            )
-
-    def read_request(self, name: str) -> bytes:
-        """What a request file holds; at most 1 MiB of it."""
-        fd = os.open(self._in(_REQUESTS, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            return file.read(1 << 20)
-
-    def drop_request(self, name: str) -> None:
-        """Remove a request that was carried out, for good: one that a power cut brought back would be done twice."""
-        try:
-            os.unlink(self._in(_REQUESTS, name))
-        except FileNotFoundError:
-            return
-        self._sync(self._in(_REQUESTS))
-
-    def leave_request(self, name: str, text: str) -> None:
-        """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
-        write_file(self._in(_REQUESTS, name), text, mode=0o660, as_folder=True)
-
-    def touch_canary(self) -> None:
-        """Write and close a hidden file in the outbox: if events arrive here, this one does.
-
-        It is always a new file: somebody may have put a FIFO or a link of that name there. Raises OSError.
-        """
-        path = self._at(Stage.OUTBOX, CANARY)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        os.unlink(path)
 
 
 def _free_bytes(info: os.statvfs_result) -> int:

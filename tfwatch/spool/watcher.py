@@ -13,7 +13,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask
 
-from tfwatch.spool.folders import CANARY
+from tfwatch.spool.places import CANARY
 
 CANARY_PLACE: Final = "outbox"
 """The place whose events the canary proves."""
