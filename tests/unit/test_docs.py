@@ -28,6 +28,7 @@ from tfwatch.spool.zipformat import Flaw
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ARCHITECTURE, OPERATIONS = DOCS / "ARCHITECTURE.md", DOCS / "OPERATIONS.md"
+RELIABILITY = DOCS / "RELIABILITY.md"
 PORTUGUESE, GLOSSARY = DOCS / "pt-BR" / "OPERACAO.md", DOCS / "GLOSSARY.md"
 GUIDES = (OPERATIONS, PORTUGUESE)
 ALL = tuple(sorted(DOCS.rglob("*.md")))
@@ -197,6 +198,17 @@ def test_every_crash_has_a_test_that_exists() -> None:
         named = _SPAN.findall(proofs)
         assert named, f"no test proves: dies {died}"
         assert set() == set(named) - _tests()
+
+
+def test_every_promise_has_a_proof_that_exists() -> None:
+    """Each row of the proofs names tests that are there, and the make targets that run them."""
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    for what, _, proofs, commands in rows_after(RELIABILITY, "proofs"):
+        named = _SPAN.findall(proofs)
+        assert named, f"no test proves: {what}"
+        assert set() == set(named) - _tests() - files
+        assert {command.removeprefix("make ") for command in _SPAN.findall(commands)} <= targets, what
 
 
 def _room_of(module: str, rooms: dict[str, list[str]]) -> str:
