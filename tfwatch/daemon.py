@@ -39,6 +39,7 @@ _SCAN_SHARE: Final = 4.0
 _WHILE_CLAIMING_SECONDS: Final = 1.0
 """Between two scans while files found by the last one are still to be claimed."""
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SETTLED: Final = frozenset((Stage.SUBMITTED.value, Stage.DELIVERED.value, Stage.REJECTED.value))
 
 
@@ -152,7 +153,7 @@ class Daemon:
 
     def _take_signals(self) -> None:
         ignore_lease_signals()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -196,6 +197,9 @@ class Daemon:
             self.fail(error)
         self.watch.stop()
         self._health.stopped()
+        # The interpreter's end takes a moment; the exit code stays ours however often we are told to stop.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         return 1 if self._failure is not None else 0
 
     # --- the loop --------------------------------------------------------------------------------------------------

@@ -39,11 +39,12 @@ class Fact:
 
 
 def facts(operations: Sequence[Operation]) -> list[Fact]:
-    """All rows that were written to log.csv, in order."""
+    """All rows that were written to log.csv, in order; those that a start writes again were there before."""
     log = next(o.file for o in operations if o.kind == "rename" and o.target == "log.csv")
-    found = []
+    found, end = [], 0
     for write in operations:
-        if write.kind == "write" and write.file == log:
+        if write.kind == "write" and write.file == log and write.offset >= end:
+            end = write.offset + len(write.data)
             syncs = [o.end for o in operations if o.kind == "sync" and o.file == log and o.begin > write.end]
             for cells in csv.reader(write.data.decode().split("\r\n")[:-1]):
                 if cells[0] != "seq":

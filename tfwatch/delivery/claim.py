@@ -122,7 +122,7 @@ class Outbox:
         """Look again at claimed files which a writer still had open when they were claimed."""
         for name, (claim, entry) in list(self._held.items()):
             found = self._prove_again(name, entry, policy)
-            if found is None or found.state is not Finish.BEING_WRITTEN:
+            if isinstance(found, str) or found.state is not Finish.BEING_WRITTEN:
                 del self._held[name]
                 self._take_over(claim, found)
 
@@ -161,13 +161,7 @@ class Outbox:
             self._wait_for_writer(entry, _LEASED, 0.0, policy)
             return False
         except OSError as error:
-            if not disk.is_of_one_file(error):
-                raise
-            self._tell(
-                name,
-                f"outbox/{printable(name)}: can't be read: {error.strerror}; it is tried again at each scan: see dmesg "
-                "for what the disk says, or copy it again",
-            )
+            self._tell(name, f"outbox/{printable(name)}: {_unreadable(error)}")
             return False
         if found is None:
             self._report_hollow(name, policy)
@@ -240,49 +234,44 @@ class Outbox:
             name=name, dropped_as=claim.dropped_as, purpose=claim.purpose, probe=claim.probe, expired=claim.expired
         )
         found = self._prove_again(name, entry, policy)
-        if found is not None and found.state is Finish.BEING_WRITTEN:
+        if not isinstance(found, str) and found.state is Finish.BEING_WRITTEN:
             self._held[name] = (claim, entry)
             return True
         self._take_over(claim, found)
         return True
 
-    def _prove_again(self, name: str, entry: Entry, policy: Policy) -> Probe | None:
+    def _prove_again(self, name: str, entry: Entry, policy: Policy) -> Probe | str:
         """A writer may have slipped in before the rename; now nobody can open the file by name any more.
 
-        None: what was claimed is no regular file, or one we may not read; it was changed after it was looked at.
+        Words: why it is not to be had after all; they go on from its name.
         """
         try:
             fd = self._desk.folders.open(Stage.CLAIMED, name)
-        except (NotAPackage, PermissionError):
-            return None
+        except NotAPackage:
+            return "was changed for something else as it was claimed; it is put back"
+        except PermissionError:
+            return "may not be read any more as it was claimed; it is put back"
         except BlockingIOError:
             return _LEASED
         except FileNotFoundError:
             raise
         except OSError as error:
-            if not disk.is_of_one_file(error):
-                raise
-            return None
+            return _unreadable(error)
         try:
             info = os.fstat(fd)
             unchanged = (info.st_size, info.st_mtime_ns) == (entry.size, entry.mtime_ns)
             still = policy.settle_seconds if unchanged else self._still.observe(name, info, self._clock())
             return probe(fd, still_seconds=still, settle_seconds=policy.settle_seconds)
         except OSError as error:
-            if not disk.is_of_one_file(error):
-                raise
-            return None
+            return _unreadable(error)
         finally:
             os.close(fd)
 
-    def _take_over(self, claim: Claim, found: Probe | None) -> None:
+    def _take_over(self, claim: Claim, found: Probe | str) -> None:
         self._still.forget(claim.name)
-        if found is None:
-            logger.bind(PACKAGE=printable(claim.name)).warning(
-                "outbox/{}: was changed for something else, or may not be read any more, as it was claimed; it is put "
-                "back", printable(claim.dropped_as),
-            )  # fmt: skip
-        if found is None or (found.state is Finish.UNFINISHED and not claim.expired):
+        if isinstance(found, str):
+            self._tell(claim.dropped_as, f"outbox/{printable(claim.dropped_as)}: {found}")
+        if isinstance(found, str) or (found.state is Finish.UNFINISHED and not claim.expired):
             self._admission.give_back(claim)
             self._desk.in_work.release(claim.name)
         else:
@@ -322,3 +311,13 @@ class Outbox:
         if self._told.get(name) != text:
             self._told[name] = text
             logger.bind(PACKAGE=printable(name)).warning("{}", text)
+
+
+def _unreadable(error: OSError) -> str:
+    """Words for what the disk says of one file; any other error is raised again."""
+    if not disk.is_of_one_file(error):
+        raise error
+    return (
+        f"can't be read: {error.strerror}; it is tried again at each scan: see dmesg for what the disk says, "
+        "or copy it again"
+    )
