@@ -163,7 +163,7 @@ def play(case: Case, home: Path, server: S3Server) -> Outcome:
                 assert ended == "exit", running.picture()
                 assert calls[-1].was_injected, "synced again after a failure"
             if ended != "settled":
-                running.spool.start(ready=False)
+                running.spool.start(seconds=PATIENCE)
                 running.wait_until_settled(PATIENCE)
                 assert 0 == running.spool.stop()
             running.assert_invariants()
@@ -257,7 +257,7 @@ def fail_a_sync_of_the_log(when: int, home: Path, server: S3Server) -> str:
         (stage,) = {stage for stage, _, _ in running.lying()}
         assert stage in LIES_IN[tuple(relied_on)], running.picture()
         assert ("ATTEMPTED" in relied_on) == bool(running.sandbox.orders()), running.picture()
-        running.spool.start(ready=False)
+        running.spool.start(seconds=PATIENCE)
         running.wait_until_settled(PATIENCE)
         assert 0 == running.spool.stop()
         running.assert_invariants()

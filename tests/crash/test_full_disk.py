@@ -155,6 +155,8 @@ def one_fill(running: Scene, take: Callable[[Path], Path], rng: random.Random, *
     release(ballast)
     if spool.process is None:
         spool.start()
+    elif kill:
+        wait_until(lambda: b"watching " in spool.output.read_bytes()[before:], "the daemon watches")
     assert spool.process is not None
     assert spool.process.poll() is None, running.picture()
     said = spool.output.read_bytes()[before:].decode(errors="replace")
