@@ -28,8 +28,8 @@ PYTEST = TFWATCH_REQUIRE=$(if $(CI),all) $(BIN)/python -m pytest
 test: $(VENV)/.test tools ## all tests but the long ones, against real servers on loopback (ARGS="-k name"; CI=1: none may be skipped)
 	@$(PYTEST) -n $(or $(JOBS),4) --dist worksteal $(ARGS)
 
-test-crash: $(VENV)/.test tools ## killed at every system call, failing I/O, power cuts replayed; long (SHARE=20: 1 case in 20; KILLS=2000)
-	@$(PYTEST) -s tests/crash --share $(or $(SHARE),1) --kills $(or $(KILLS),2000) --hours $(or $(HOURS),0) $(ARGS)
+test-crash: $(VENV)/.test tools ## killed at every system call, failing I/O, power cuts replayed; long (SHARE=20: 1 case in 20; KILLS=2000; JOBS=3)
+	@$(PYTEST) $(if $(JOBS),-n $(JOBS) --dist loadfile -rP,-s) tests/crash --share $(or $(SHARE),1) --kills $(or $(KILLS),2000) --hours $(or $(HOURS),0) $(ARGS)
 
 test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, services that misbehave (SHARE=20; PACKAGES=5000)
 	@$(PYTEST) -s tests/stress --share $(or $(SHARE),1) --packages $(or $(PACKAGES),5000) $(ARGS)
