@@ -26,6 +26,9 @@ from tfwatch.sandbox.settings import PortalSettings
 AT_ONCE = 4
 """Scenes acted at the same time: each mostly waits."""
 
+_TRIES = 3
+"""Of a case, until its kill lands."""
+
 DEADLINE = 300.0
 """Seconds: the machine may have other things to do."""
 
@@ -87,8 +90,8 @@ def act(play: Play, home: Path, theatre: Theatre, *, since: str = "", each_call:
 
     `since`: only calls from the first one that is about this text. `each_call`: a share, but of each call by itself.
     Each row of the log is always tried: right before it, what it tells has happened and nothing knows of it.
-    Every third restart is killed too, at a moment by chance. Fails when anything was not as it must be in the end, and
-    when no kill landed at some call.
+    One restart in three, by chance, is killed too, at a moment by chance. Fails when anything was not as it must be in
+    the end, when no kill landed at some call, and when the restarts lived on.
     """
     extent, began = theatre.extent, time.monotonic()
     made = _rehearse(play, home / "rehearsal", theatre)
@@ -110,8 +113,9 @@ def act(play: Play, home: Path, theatre: Theatre, *, since: str = "", each_call:
             pool.shutdown(wait=False, cancel_futures=True)
     print(tally.told(play.name, extent, time.monotonic() - began))
     assert not tally.wrong, f"{len(tally.wrong)} of {len(cases)} cases, seed {extent.seed}\n" + "\n".join(tally.wrong)
-    missed = [call for call in tally.tried if tally.landed[call] == 0 and tally.tried[call] > 1]
-    assert [] == missed
+    assert tally.tried
+    assert [] == [call for call in tally.tried if tally.landed[call] == 0]
+    assert tally.restarts < 10 or tally.restarts_killed >= 0.3 * tally.restarts
     assert tally.landed.total() >= 0.8 * tally.tried.total()
     return tally
 
@@ -130,20 +134,28 @@ def _rehearse(play: Play, home: Path, theatre: Theatre) -> list[Made]:
 
 def _case(play: Play, home: Path, theatre: Theatre, case: Target, restart: Target | None, tally: Tally) -> None:
     try:
-        with theatre.scene(play, home) as stage:
-            play.prepare(stage)
-            if _live(play, stage, theatre, home / "calls", case):
-                tally.landed[case.call] += 1
-                if restart is not None:
-                    tally.restarts += 1
-                    tally.restarts_killed += _live(play, stage, theatre, home / "calls-2", restart)
-            _live_on(play, stage)
-            play.check(stage)
-        shutil.rmtree(home)
+        for _ in range(_TRIES):
+            if _act_once(play, home, theatre, case, restart, tally):
+                break
     except Exception:
         last = "".join((home / name).read_text()[-200:] for name in ("calls", "calls-2") if (home / name).exists())
         tally.wrong.append(f"--- {play.name}: died at {case}, then {restart}; {last}\n{traceback.format_exc()}")
         print(tally.wrong[-1], flush=True)  # in a long run, at once
+
+
+def _act_once(play: Play, home: Path, theatre: Theatre, case: Target, restart: Target | None, tally: Tally) -> bool:
+    """Whether the daemon died there; a run may make fewer calls than the rehearsal did."""
+    with theatre.scene(play, home) as stage:
+        play.prepare(stage)
+        died = _live(play, stage, theatre, home / "calls", case)
+        if died and restart is not None:
+            tally.restarts += 1
+            tally.restarts_killed += _live(play, stage, theatre, home / "calls-2", restart)
+        tally.landed[case.call] += died
+        _live_on(play, stage)
+        play.check(stage)
+    shutil.rmtree(home)
+    return died
 
 
 def _live(play: Play, stage: Scene, theatre: Theatre, record: Path, target: Target) -> bool:

@@ -59,7 +59,8 @@ _FLEETING = re.compile(r"\.probe-|\.[0-9a-f]{12}\.tmp")
 
 SYNCS = ("fsync", "fdatasync")
 
-_NO_ROOM = ("disk is full", "deliveries wait")
+_NO_ROOM = ("ENOSPC", "EDQUOT")
+_SAID_OF_NO_ROOM = ("disk is full", "deliveries wait")
 _SQLITE = "index.sqlite"
 _MOST = 8
 """SQLite reads and writes its own files so often that beyond this only every fourth time is tried."""
@@ -186,8 +187,10 @@ def how_it_ends(running: Scene, case: Case) -> str:
         if time.monotonic() > ask_at:
             ask_at = time.monotonic() + 5
             shown = " ".join(spool.cli("status").stdout.split())
-            if case.words in shown or any(words in shown for words in _NO_ROOM):
-                spool.stop(seconds=PATIENCE)
+            has_no_room = case.error in _NO_ROOM and any(words in shown for words in _SAID_OF_NO_ROOM)
+            if case.words in shown or has_no_room:
+                assert spool.stop(seconds=PATIENCE) in (0, 1), running.picture()
+                assert "Traceback" not in spool.output.read_text(), running.picture()
                 return "told"
             assert time.monotonic() < ends_at, f"nothing happens, and nothing is told: {shown}\n{running.picture()}"
         time.sleep(0.2)
@@ -220,8 +223,9 @@ def test_one_call_fails(call: str, cases: list[Case], server: S3Server, extent: 
     print(f"\n{call}: {len(mine)} cases, seed {extent.seed}, {time.monotonic() - began:.0f} s")
     wrong = [one for one in outcomes if one.problem]
     assert not wrong, "".join(f"\n{one.case}: landed {one.landed}, {one.ended}: {one.problem}" for one in wrong)
-    # A case that is chosen alone may be about a call that a shorter run doesn't make.
-    assert len(mine) < 3 or any(one.landed for one in outcomes), "nothing failed"
+    # One that is chosen alone may be about a call that a run makes only now and then.
+    landed = sum(one.landed for one in outcomes)
+    assert len(mine) < 3 or landed >= 0.7 * len(mine), f"{landed} of {len(mine)} landed"
 
 
 LOG_SYNCS = 6

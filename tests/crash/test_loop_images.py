@@ -24,6 +24,7 @@ from tests.support.facts import rows_in
 from tests.support.portal import digest, ordered
 from tests.support.s3_servers import S3Server
 from tests.support.scene import Scene, scene
+from tfwatch.model import read_detail
 
 _DROPPER = """
 import os, sys
@@ -214,6 +215,8 @@ def assert_delivered_once(world: Scene, promised: set[str]) -> None:
     assert delivered == dict.fromkeys(delivered, 1) == ordered(world.sandbox), world.picture()
     assert delivered == Counter(sha256 for _, sha256 in world.objects()), world.picture()
     assert not rejected & world.dropped.keys(), world.picture()
+    flaws = {row[6]: read_detail(row[16])[0].get("flaw") for row in world.logged()[1:] if row[4] == "REFUSED"}
+    assert {flaws.get(sha256) for sha256 in rejected} <= {"truncated"}, world.picture()
     assert [] == world.uploads()
     assert world.logged() == world.shown(), world.picture()
     world.spool.assert_sound()

@@ -26,6 +26,7 @@ from tests.support.portal import digest, ordered
 from tests.support.recorded import Recorded, lying
 from tests.support.scene import Scene
 from tfwatch import look
+from tfwatch.model import read_detail
 from tfwatch.why import assemble
 
 _SAMPLES = 2
@@ -199,6 +200,7 @@ def recover(made: Recorded, state: State, home: Path, stock: Stock, *, chance: C
         daemon.end()
         due = {sha256: made.orders_due(sha256, state.tree, rows) for sha256 in sendable}
         assert_delivered_once(scene, found, due)
+        assert_remains_are_refused(scene, {sha256 for sha256 in found if made.fate_of(sha256) is None})
         assert rows == scene.logged()[1 : len(rows) + 1], "rows that were on disk were changed"
     except AssertionError as error:
         raise AssertionError(f"{error}\nfound: {lying(state.tree)}\n{scene.picture()}") from None
@@ -240,6 +242,12 @@ def assert_delivered_once(scene: Scene, found: Counter[str], due: dict[str, int]
     )
     assert {row[6] for row in by_operator} == {row[6] for row in ours}
     assert_why_is_true(scene, {sha256 for _, _, sha256 in lies})
+
+
+def assert_remains_are_refused(scene: Scene, remains: set[str]) -> None:
+    """What a cut left of a content that nobody had synced was refused here, as cut short or with a hole in it."""
+    flaws = {row[6]: read_detail(row[16])[0].get("flaw") for row in scene.logged()[1:] if row[4] == "REFUSED"}
+    assert {flaws.get(sha256) for sha256 in remains} <= {"truncated", "corrupt"}, flaws
 
 
 def assert_why_is_true(scene: Scene, sha256s: set[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.daemon import STAGES
 from tests.support.facts import Fact, facts
+from tests.support.portal import ordered
 from tests.support.recorded import SCENARIOS, Recorded
 from tests.support.recording import Operation
 
@@ -52,14 +53,17 @@ def test_a_fact_is_on_disk_before_the_first_request_leaves(made: Recorded) -> No
     """No POST begins before ATTEMPTED of its content is synced; no bytes go to S3 before COMPLETED is."""
     posts = [o for o in made.operations if o.kind == "send" and o.data.startswith(b"POST /deliveries")]
     assert posts
+    sent = set()
     for sha256 in made.scene.dropped:
         for post in posts:
             if sha256.encode() in post.data:
+                sent.add(sha256)
                 attempts = [f for f in stories(made) if (f.event, f.sha256) == ("ATTEMPTED", sha256)]
                 assert attempts
                 assert attempts[0].on_disk < post.begin
                 written = [fact for fact in attempts if fact.written < post.begin]
                 assert max(fact.on_disk for fact in written) < post.begin
+    assert sent == set(ordered(made.scene.sandbox))
     s3 = int(made.scene.server.url.rpartition(":")[2])
     puts = [o for o in made.operations if o.kind == "send" and o.port == s3 and o.data.startswith(b"PUT ")]
     assert puts

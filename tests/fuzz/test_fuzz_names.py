@@ -51,14 +51,14 @@ stems = st.lists(st.sampled_from(_PIECES) | st.binary(max_size=30), min_size=1, 
 
 def test_a_name_is_nothing_but_a_name(extent: Extent) -> None:
     """In the log, the sheet, a backup's key, a request's head, a reason's name, on a terminal; and back it is whole."""
-    longest = 0
+    longest, names = 0, 0
 
     def check(stem: bytes) -> None:
-        nonlocal longest
+        nonlocal longest, names
         name = os.fsdecode(stem + b".zip")
         if not counts(name):
             return
-        longest = max(longest, len(stem) + 4)
+        longest, names = max(longest, len(stem) + 4), names + 1
         in_the_log(name)
         in_a_key(name)
         in_a_request(name)
@@ -70,7 +70,8 @@ def test_a_name_is_nothing_but_a_name(extent: Extent) -> None:
         assert counts(free_name(name, lambda candidate: candidate == name))
 
     checked = look_for_a_failure(extent, stems, check)
-    print(f"\n{checked:,} names of up to {longest} bytes; seed {extent.seed}")
+    assert names > checked / 2
+    print(f"\n{names:,} names of up to {longest} bytes; seed {extent.seed}")
 
 
 def in_the_log(name: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +21,15 @@ from tests.support.portal import ordered
 from tests.support.s3_servers import seaweed
 from tests.support.scene import Scene, scene
 from tfwatch.model import Integration, read_detail
-from tfwatch.sandbox.faults import Fault, FaultKind
+from tfwatch.sandbox.faults import Fault, FaultKind, Target
 from tfwatch.sandbox.settings import PortalSettings
 
 SHARE = 0.05
+"""Of all requests, to whatever service, so many fail."""
+
+PIECES = 3
+"""Of a request to S3 and its reply, about, as they pass through."""
+
 FAILURES = ("DEFERRED", "UNKNOWN", "REFUSED", "ROLLBACK", "BACKUP_FAILED", "DISABLED")
 DOWN = Fault(kind=FaultKind.STATUS, status=503, message="Down for maintenance.")
 LOCKED_OUT = Fault(kind=FaultKind.STATUS, status=401, message="Who are you?")
@@ -78,7 +84,7 @@ class Operator:
 @pytest.mark.timeout(1800)
 def test_thousands_of_packages_while_everything_fails_now_and_then(tmp_path: Path, extent: Extent) -> None:
     """One request in twenty fails in any way there is, four outages on top: all are delivered, once."""
-    packages, began = extent.packages, time.monotonic()
+    packages, began, first_day = extent.packages, time.monotonic(), datetime.now(UTC).astimezone().date()
     gotranscript = {
         "workers": 12, "poll_seconds": 0.5, "timeout_seconds": 2,
         "retry": {"attempts": 2, "initial_seconds": 0.05, "max_seconds": 1.5},
@@ -86,7 +92,9 @@ def test_thousands_of_packages_while_everything_fails_now_and_then(tmp_path: Pat
     with scene(
         tmp_path, seaweed("http"), seed=extent.seed % 2**31, portal=PortalSettings(verdict_delay=0.3),
         integrations={"gotranscript": gotranscript, "s3": {"workers": 4}, "sheets": {"batch_seconds": 1}},
-    ) as house, Forwarder(house.sandbox.url) as way, Forwarder(house.server.url) as s3_way:  # fmt: skip
+    ) as house, Forwarder(house.sandbox.url) as way, Forwarder(
+        house.server.url, breaks=round(PIECES / SHARE), seed=extent.seed
+    ) as s3_way:  # fmt: skip
         house.spool.configure(integrations={"gotranscript": {"base_url": way.url}, "s3": {"endpoint_url": s3_way.url}})
         tally, operator = Tally(house.sandbox), Operator(house)
         usual = mix(SHARE, each_once=True)
@@ -137,22 +145,26 @@ def test_thousands_of_packages_while_everything_fails_now_and_then(tmp_path: Pat
         tally.set(*usual)
         until_delivered(1.0)
         tally.set()
+        s3_way.breaks = 0
         operator.look()
         house.wait_until_settled(120 + packages / 20)
-        hits, took = tally.hits(), time.monotonic() - began
+        hits, took = tally.hits() + Counter({"s3 connection cut": s3_way.broken}), time.monotonic() - began
         shown = house.spool.wait_for_state(lambda state: state["stages"]["delivered"] == packages and state, "all are")
         checked = house.spool.cli("fsck", "--json")
-        house.spool.stop()
+        assert 0 == house.spool.stop(seconds=60)
         rows = house.spool.rows()
         print_what_happened(extent, packages, took, hits, rows, operator)
 
         assert 0 == checked.returncode, checked.stdout
-        assert packages == shown["delivered_today"]
+        assert packages == shown["delivered_today"] or datetime.now(UTC).astimezone().date() != first_day
         assert_each_is_in_one_place(house)
         assert_one_order_each(house, rows)
         assert_every_failure_has_its_reason(house, rows)
         for fault in SUBMIT:
             assert hits[name(fault)] > 0, f"never met: {name(fault)}"
+        assert s3_way.broken > packages / 200
+        for target in (Target.STATUS, Target.SHEETS):
+            assert sum(times for what, times in hits.items() if what.startswith(target.value)) > 0, target
         assert operator.reasons["ROLLBACK"] >= 2
         assert operator.reasons["DISABLED"] >= 1
         house.spool.assert_sound()

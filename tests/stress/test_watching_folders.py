@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -87,29 +86,39 @@ def still_hears(spool: Spool) -> None:
     assert 1 == spool.output.read_text().count("watching ")
 
 
-def rename_away(outbox: Path, aside: Path) -> None:
+# Each gives what it dropped itself: name → SHA-256.
+
+
+def rename_away(outbox: Path, aside: Path) -> dict[str, str]:
     """The folder goes; the daemon makes a new one."""
     outbox.rename(aside)
+    return {}
 
 
-def rename_away_and_make(outbox: Path, aside: Path) -> None:
+def rename_away_and_make(outbox: Path, aside: Path) -> dict[str, str]:
     """The folder goes, and a person makes a new one at once."""
     outbox.rename(aside)
     outbox.mkdir(exist_ok=True)
+    return {}
 
 
-def swap(outbox: Path, aside: Path) -> None:
+def swap(outbox: Path, aside: Path) -> dict[str, str]:
     """Another folder, with a ZIP in it already, takes its place in two renames."""
     other = outbox.with_name(f"other-{aside.name}")
     other.mkdir()
+    name = f"in-{aside.name}.zip"
+    make_zip(other / name, seed=2 * 10**6 + int(aside.name.removeprefix("aside")))
+    sha256 = digest((other / name).read_bytes())
     outbox.rename(aside)
     try:
         other.rename(outbox)
     except OSError:  # the daemon was quicker, and somebody has dropped something into its folder
-        shutil.rmtree(other)
+        (other / name).rename(outbox / name)
+        other.rmdir()
+    return {name: sha256}
 
 
-def remove_and_make(outbox: Path, aside: Path) -> None:
+def remove_and_make(outbox: Path, aside: Path) -> dict[str, str]:
     """The folder is removed in a moment in which it is empty, and made again: it may well get its old inode."""
 
     def removed() -> bool:
@@ -121,11 +130,12 @@ def remove_and_make(outbox: Path, aside: Path) -> None:
 
     wait_until(removed, "the outbox is empty for a moment", PATIENCE)
     outbox.mkdir(exist_ok=True)
+    return {}
 
 
 @pytest.mark.parametrize("replace", [rename_away, rename_away_and_make, swap, remove_and_make])
 def test_a_replaced_outbox(
-    sandbox: Sandbox, spool: Spool, extent: Extent, replace: Callable[[Path, Path], None]
+    sandbox: Sandbox, spool: Spool, extent: Extent, replace: Callable[[Path, Path], dict[str, str]]
 ) -> None:
     """Under a stream of drops, again and again: all in the new folder goes out, what left with the old one stays."""
     times = max(2, min(10, extent.packages // 500))
@@ -139,7 +149,7 @@ def test_a_replaced_outbox(
             before = len(stream.dropped)
             wait_until(lambda before=before: len(stream.dropped) > before + 30, "drops before", PATIENCE)
             asides.append(spool.home / f"aside{number}")
-            replace(outbox, asides[-1])
+            stream.dropped |= replace(outbox, asides[-1])
             wait_until(outbox.is_dir, "there is an outbox again", PATIENCE)
             began = time.monotonic()
             spool.drop(f"after{number}.zip", seed=10**6 + number)
@@ -281,7 +291,7 @@ def test_the_whole_spool_is_unmounted_and_mounted_again(tmp_path: Path, sandbox:
             (spool.root / "lost+found").rmdir()
             spool.configure(spool={"rescan_seconds": RESCAN_SECONDS})
             spool.start()
-            sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.3))
+            sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=1))
             expected, in_flight = {}, 0
             for number in range(times):
                 names = [f"v{number}-{each}.zip" for each in range(10)]
@@ -304,6 +314,7 @@ def test_the_whole_spool_is_unmounted_and_mounted_again(tmp_path: Path, sandbox:
             sandbox.set_faults()
             still_hears(spool)
 
+            assert in_flight > 0, "nothing was under way while it was away"
             assert expected.items() <= ordered(sandbox).items()
             assert len(expected) + HEARD == ordered(sandbox).total()
             assert spool.process is not None

@@ -1,8 +1,9 @@
-"""A way to a server that can be shut and opened again: from outside, the server goes down and comes back."""
+"""A way to a server that can be shut and opened again, and that breaks now and then, as networks do."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 from typing import Self
@@ -10,9 +11,16 @@ from urllib.parse import urlsplit
 
 
 class Forwarder:
-    """Passes TCP connections on to `url` while it is open: `with Forwarder(server.url) as way: … way.url …`"""
+    """Passes TCP connections on to `url` while it is open: `with Forwarder(server.url) as way: … way.url …`
 
-    def __init__(self, url: str) -> None:
+    `breaks`: of what is passed on, in either direction, one piece in so many is kept back and its connection cut;
+    0 for none. `broken`: how often that was.
+    """
+
+    def __init__(self, url: str, *, breaks: int = 0, seed: int = 0) -> None:
+        self.breaks = breaks
+        self.broken = 0
+        self._rng = random.Random(seed)
         parts = urlsplit(url)
         self._target = (parts.hostname, parts.port)
         self._lock = threading.Lock()
@@ -60,12 +68,15 @@ class Forwarder:
             with self._lock:
                 self._connections += [near, far]
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := source.recv(65536):
-            sink.sendall(chunk)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                if self.breaks and self._rng.randrange(self.breaks) == 0:
+                    self.broken += 1
+                    source.shutdown(socket.SHUT_RDWR)
+                    break
+                sink.sendall(chunk)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)

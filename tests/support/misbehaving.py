@@ -39,6 +39,7 @@ ASKING = (
 GOOGLE = (
     Fault(kind=FaultKind.STATUS, status=503),
     Fault(kind=FaultKind.STATUS, status=429),
+    Fault(kind=FaultKind.HANG),
     Fault(kind=FaultKind.RESET),
     Fault(kind=FaultKind.GARBAGE),
     Fault(kind=FaultKind.TRUNCATED),
