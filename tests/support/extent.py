@@ -57,5 +57,7 @@ class Extent:
 
 def _commit_as_number() -> int:
     here = Path(__file__).parent
-    told = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True)
+    # The clone may belong to another user, as in a container.
+    command = ["git", "-c", "safe.directory=*", "rev-parse", "--short=12", "HEAD"]
+    told = subprocess.run(command, cwd=here, capture_output=True, text=True)
     return int(told.stdout, 16) if told.returncode == 0 else 0
