@@ -64,6 +64,15 @@ def sync(fd: int, path: str, call: Callable[[int], None] | None = None) -> None:
         raise NotSynced(error.errno, error.strerror, path) from error
 
 
+def sync_folder(path: str) -> None:
+    """Put the names in a folder on disk. Raises `NotSynced`, or OSError when it can't be opened."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(fd, path)
+    finally:
+        os.close(fd)
+
+
 def is_of_one_file(error: OSError) -> bool:
     """Whether another file may well be readable: not when this process or machine has run out of something."""
     return error.errno not in _OF_THE_PROCESS and not isinstance(error, NotSynced)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tfwatch.disk import told
+from tfwatch.disk import NotSynced, told
 from tfwatch.model import Stage
 from tfwatch.spool import folders as module
 from tfwatch.spool.durable import write_file
@@ -584,6 +584,35 @@ def test_a_small_file_that_can_not_be_written_leaves_the_old_one(
         write_file(str(path), "new", mode=0o600)
     assert "old" == path.read_text()
     assert ["file"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folders: folders.write_reason("a.zip", "why"),
+        lambda folders: folders.append_rollback("X", "head", "section"),
+        lambda folders: folders.leave_request("1.json", "{}"),
+    ],
+    ids=["reason", "rollback", "request"],
+)
+def test_a_folder_whose_sync_failed_is_never_synced_again(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, write: Callable[[Folders], object]
+) -> None:
+    """Also when it failed beneath a small file: the kernel may call lost names clean, and a second sync would lie."""
+    really, synced = os.fsync, []
+
+    def fails_once(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            synced.append(fd)
+            if len(synced) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fails_once)
+    for act in (lambda: write(folders), lambda: folders.sync(Stage.REJECTED), lambda: write(folders)):
+        with pytest.raises(NotSynced):
+            act()
+    assert 1 == len(synced)
 
 
 def current_umask() -> int:

@@ -27,7 +27,7 @@ from tfwatch.ledger.reading import (
     verified_lines,
 )
 from tfwatch.ledger.rows import HEADER, MAX_ROW_BYTES, body, escape, seal
-from tfwatch.ledger.tail import cut_torn_tail, sync_folder
+from tfwatch.ledger.tail import cut_torn_tail
 from tfwatch.model import DeliveryRecord, Fact
 
 __all__ = ["Log", "LogDamaged", "LogPoisoned", "LogUnwritable", "Position", "PositionMismatch", "read_log"]
@@ -333,7 +333,7 @@ def _create(path: str) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, path)
-    sync_folder(os.path.dirname(path))
+    disk.sync_folder(os.path.dirname(path))
 
 
 def _verify(fd: int, path: str, start: Position, torn_path: str) -> tuple[Position, datetime, int]:

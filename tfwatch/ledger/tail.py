@@ -69,13 +69,4 @@ def _save(path: str, tail: bytes) -> None:
             file.write(tail)
             file.flush()
         disk.sync(file.fileno(), path)
-    sync_folder(os.path.dirname(path))
-
-
-def sync_folder(path: str) -> None:
-    """Put a folder's entries on disk. Raises `NotSynced`."""
-    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        disk.sync(fd, path)
-    finally:
-        os.close(fd)
+    disk.sync_folder(os.path.dirname(path))

@@ -1,4 +1,4 @@
-"""Small files and names, put on disk: whoever returns from here may rely on them after a power cut."""
+"""Small files, replaced at once and whole."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ HALF_WRITTEN: Final = re.compile(r"\.[0-9a-f]{12}\.tmp")
 def write_file(path: str, text: str, *, mode: int, durable: bool = True, as_folder: bool = False) -> None:
     """Replace a small file at once: other readers see the old text or the new, never half.
 
-    `as_folder`: it belongs to whom its folder belongs, where this process may say so (root may). Raises OSError; of
-    these `NotSynced` when the folder could not be synced, which nobody may take for a file that wasn't written.
+    `durable`: its text is on disk before its name leads to it. The name itself is not: its folder is the caller's to
+    sync. `as_folder`: it belongs to whom its folder belongs, where this process may say so (root may). Raises OSError.
     """
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
@@ -38,14 +38,3 @@ def write_file(path: str, text: str, *, mode: int, durable: bool = True, as_fold
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    if durable:
-        sync_folder(folder)
-
-
-def sync_folder(path: str) -> None:
-    """fsync a directory. Raises `NotSynced`, or OSError when it can't be opened."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        disk.sync(fd, path)
-    finally:
-        os.close(fd)

@@ -16,7 +16,7 @@ class Papers(Places):
 
     def write_reason(self, name: str, text: str) -> None:
         """Say beside a rejected package why it lies there."""
-        write_file(self._at(Stage.REJECTED, reason_name(name)), text, mode=0o660)
+        self._write(self._at(Stage.REJECTED, reason_name(name)), text)
 
     def remove_reason(self, name: str) -> None:
         """Take the note beside a rejected package away. One that can't be removed never holds a package up."""
@@ -46,7 +46,7 @@ class Papers(Places):
         """Add a section to this run's rollback document, made with `head` first; returns its path."""
         path = self.rollback_document(exec_id)
         text = (self.read_rollbacks(exec_id) or head) + section
-        write_file(self._in(ROLLBACKS, os.path.basename(path)), text, mode=0o660)
+        self._write(self._in(ROLLBACKS, os.path.basename(path)), text)
         return path
 
     def waiting_requests(self) -> Iterable[str]:
@@ -72,7 +72,7 @@ class Papers(Places):
 
     def leave_request(self, name: str, text: str) -> None:
         """Leave a request for the daemon, on disk before this returns; its own even when root leaves it."""
-        write_file(self._in(REQUESTS, name), text, mode=0o660, as_folder=True)
+        self._write(self._in(REQUESTS, name), text, as_folder=True)
 
     def touch_canary(self) -> None:
         """Write and close a hidden file in the outbox: if events arrive here, this one does.
@@ -86,3 +86,8 @@ class Papers(Places):
             pass
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         os.unlink(path)
+
+    def _write(self, path: str, text: str, *, as_folder: bool = False) -> None:
+        """On disk with its name. `NotSynced` is never to be taken for a file that wasn't written."""
+        write_file(path, text, mode=0o660, as_folder=as_folder)
+        self._sync(os.path.dirname(path))

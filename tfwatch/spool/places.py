@@ -7,7 +7,6 @@ from typing import Final
 
 from tfwatch import disk
 from tfwatch.model import Stage
-from tfwatch.spool.durable import sync_folder
 from tfwatch.spool.root import Root
 
 PRIVATE: Final = ".tfwatch"
@@ -85,10 +84,14 @@ class Places:
         return os.path.join(self._root.here, *filter(None, where))
 
     def _sync(self, path: str) -> None:
+        """Put the names in a folder on disk: the one way to it, so that one that failed is never tried again.
+
+        Raises `NotSynced`, and from then on always, for whatever folder.
+        """
         if self._not_synced is not None:
             raise self._not_synced
         try:
-            sync_folder(path)
+            disk.sync_folder(path)
         except disk.NotSynced as error:
             self._not_synced = error
             raise
