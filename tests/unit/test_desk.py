@@ -73,6 +73,21 @@ def test_of_many_threads_one_holds() -> None:
 # --- fact first -------------------------------------------------------------------------------------------------------
 
 
+def test_a_move_arrives_on_disk_before_it_leaves(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where renames are not atomic, a power cut between the two syncs may leave two names, never none."""
+    about = home.lay(package(), O)
+    where = home.attempt(about)
+    really, synced = os.fsync, []
+
+    def fsync(fd: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    home.desk.settle(about, Event.ACCEPTED, where, order_id="4711")
+    assert ["submitted", "claimed"] == synced
+
+
 def test_the_fact_is_on_disk_before_the_file_moves(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash right before the rename finds the fact in the log and the file where it was."""
     about = home.lay(package(), O)

@@ -256,7 +256,7 @@ class Admission:
         know a content that is gone, and the ZIP under its name would have 0 bytes or be back in the outbox.
         """
         disk.sync(fd, self._desk.folders.path(Stage.CLAIMED, name), os.fdatasync)
-        self._desk.folders.sync(Stage.OUTBOX, Stage.CLAIMED)
+        self._desk.folders.sync(Stage.CLAIMED, Stage.OUTBOX)  # the arrival first, as with every move
 
     def release(self, sha256: str) -> None:
         """Let go of a content; its twins may be looked at now."""

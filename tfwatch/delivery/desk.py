@@ -208,7 +208,8 @@ class Desk:
         except (OSError, Stopping):
             self._moved.discard(arrival)
             raise
-        self.folders.sync(source, target)
+        # The arrival first: where renames are not atomic, a power cut in between leaves two names, never none.
+        self.folders.sync(target, source)
 
     def _rename(self, source: Stage, name: str, target: Stage, new_name: str | None) -> bool:
         """False when another mount is in the way, which is said."""
