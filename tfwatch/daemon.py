@@ -121,6 +121,7 @@ class Daemon:
         self._take_signals()
         self._folders.hold()
         self.desk.while_waiting = self._beat_while_waiting
+        self._rollback.lifted = self.workshop.take_up_again
         try:
             self._start()
             while not self._stop.is_set():
@@ -263,9 +264,14 @@ class Daemon:
         elif self._gate.probe_due:
             idle = self.workshop.in_flight == 0
             if idle and not self.outbox.claim_next(wiring.policy, purpose="deliver", is_probe=True):
-                self._scan_wanted |= self._rollback.offer_probe()
+                self._find_probe()
         elif wiring.policy.when_disabled == "backup" and wiring.storage is not None and stand.word != "waiting":
             self._claim_all(wiring, is_backup=True)
+
+    def _find_probe(self) -> None:
+        """Let one package go that waits until deliveries are on again, else one that the rollback rejected."""
+        if not self._scan_wanted:  # it may find one, perhaps the one that was let go
+            self._scan_wanted = self.workshop.waiting.free_while_off(1) or self._rollback.offer_probe()
 
     def _claim_all(self, wiring: Wiring, *, is_backup: bool) -> None:
         while self.workshop.room > 0:
@@ -319,17 +325,13 @@ class Daemon:
         if not self._gate.held:
             # Also when nothing was turned on now: a crash may have come between the lifting and the requeue.
             self._rollback.requeue_rejected()
-        self.workshop.waiting.free_all()
         self.workshop.configure()
         self.watch.configure(self.wiring.policy)
-        self._bell.ring(Stage.OUTBOX.value)
 
     def _take_requests(self) -> None:
         if self._operate.take_all():
-            self.workshop.waiting.free_all()
-            self.workshop.integrations_changed()
+            self.workshop.take_up_again()
             self._health.hurry()
-            self._bell.ring(Stage.OUTBOX.value)
 
 
 def record_repairs(desk: Desk, *, cut_bytes: int, torn_path: str) -> None:

@@ -152,10 +152,15 @@ class Workshop:
         """The configuration has changed: have as many lanes as it says, and try again what waited for it."""
         self._submit_lanes.resize(self._configuration.workers)
         self._backup_lanes.resize(self._configuration.backup_workers)
-        self.integrations_changed()
+        self.take_up_again()
 
-    def integrations_changed(self) -> None:
-        """An integration was switched on or off: what waits for its next round is due, every backup, and the sheet."""
+    def take_up_again(self) -> None:
+        """An integration was switched on or off: whatever waits for its next round is due, every backup, and the sheet.
+
+        Any thread may call this.
+        """
+        self.waiting.free_all()
+        self._bell.ring(Stage.OUTBOX.value)
         with self._lock:
             self._limbo = dict.fromkeys(self._limbo, 0.0)
         if self._configuration.wiring.storage is not None:
@@ -225,6 +230,10 @@ class Workshop:
             with self._lock:
                 self._in_flight -= 1
             self._bell.ring("lane")
+        # Deliveries may have been switched on while a copy was made of one: who freed all did not find it waiting.
+        on = self._switches[Integration.GOTRANSCRIPT].stand.word in ("enabled", "waiting")
+        if on and self.waiting.free_while_off():
+            self._bell.ring(Stage.OUTBOX.value)
 
     def wait_in_limbo(self, name: str, seconds: float) -> None:
         """A package whose outcome is unknown waits in claimed/ for its next round."""

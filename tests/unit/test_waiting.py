@@ -91,15 +91,30 @@ def test_a_twin_waits_for_the_outcome(room: WaitingRoom, clock: Clock) -> None:
     assert not room.free_behind("sha")
 
 
-def test_a_backed_up_package_waits_until_it_is_freed(room: WaitingRoom, clock: Clock) -> None:
-    """While its integration is off there is nothing to do for it."""
-    room.put_until_freed("a.zip", entry())
+def test_a_backed_up_package_waits_until_deliveries_are_on(room: WaitingRoom, clock: Clock) -> None:
+    """While they are off there is nothing to do for it."""
+    room.put_while_off("a.zip", entry(), None)
     clock.go(1e9)
     assert not room.lets_go(entry())
     assert not room.free_behind("sha")
     room.free_all()
 
     assert room.lets_go(entry())
+
+
+def test_one_that_waits_for_deliveries_may_try(room: WaitingRoom, clock: Clock) -> None:
+    """As many as asked for, the first that came first; nobody who waits for something else."""
+    room.put("round.zip", entry("round.zip"), 60)
+    room.put_behind("twin.zip", entry("twin.zip"), "sha")
+    room.put_while_off("a.zip", entry("a.zip"), None)
+    room.put_while_off("b.zip", entry("b.zip"), 60)
+    names = ("round.zip", "twin.zip", "a.zip", "b.zip")
+
+    assert room.free_while_off(1)
+    assert ["a.zip"] == [name for name in names if room.lets_go(entry(name))]
+    assert room.free_while_off()
+    assert ["a.zip", "b.zip"] == [name for name in names if room.lets_go(entry(name))]
+    assert not room.free_while_off()
 
 
 def test_the_last_wait_counts(room: WaitingRoom, clock: Clock) -> None:

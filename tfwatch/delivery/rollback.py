@@ -38,7 +38,10 @@ _SECTION = """
 
 
 class Rollback:
-    """Counts failed deliveries and, when there are too many, switches the integration off. Thread-safe."""
+    """Counts failed deliveries and, when there are too many, switches the integration off. Thread-safe.
+
+    `lifted` is called by whichever thread took the service back into use, once what was rejected is back in the outbox.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Rollback:
         self._lock = threading.Lock()
         self._breaker = Breaker(threshold=threshold)
         self._tripping = False
+        self.lifted: Callable[[], None] = lambda: None
 
     def configure(self, threshold: int) -> None:
         """Take over a changed `rollback_after`; the failures counted so far stay counted."""
@@ -124,10 +128,12 @@ class Rollback:
     def lift(self, *, actor: Actor, why: str) -> bool:
         """Take the service back into use and requeue what its rollback rejected, as `requeue_rejected` does."""
         self._switch.lift(self._desk, actor=actor, why=why)
-        return self.requeue_rejected()
+        is_done = self.requeue_rejected()
+        self.lifted()
+        return is_done
 
     def offer_probe(self) -> bool:
-        """A probe is due and the outbox is empty: let a package that the rollback rejected be the one that tries."""
+        """A probe is due and nothing in the outbox may go: let a package that the rollback rejected be the one that tries."""
         rejected = self._desk.index.rolled_back()[:1]
         return any(self._requeue(state, "it is to show whether the service works again") for state in rejected)
 

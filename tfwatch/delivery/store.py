@@ -82,10 +82,7 @@ class Store:
         delay = None if state.backed_up else self._store(state, where, open_zip, storage, wiring)
         self._admission.give_back(claim)
         entry = self._desk.folders.look(Stage.OUTBOX, claim.name)
-        if delay is None:
-            self._waiting.put_until_freed(claim.name, entry)
-        else:
-            self._waiting.put(claim.name, entry, delay)
+        self._waiting.put_while_off(claim.name, entry, delay)
 
     def source_url(self, claim: Claim, admitted: Admitted, wiring: Wiring, *, expires_seconds: int) -> str | None:
         """Store a claimed package where a service can fetch it; None when it could not be stored now."""

@@ -17,11 +17,16 @@ def _file_of(entry: Entry) -> _File:
     return entry.device, entry.inode, entry.size, entry.mtime_ns
 
 
+def _file(entry: Entry | None) -> _File | None:
+    return None if entry is None else _file_of(entry)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wait:
     file: _File | None
     until: float
-    behind: str
+    behind: str = ""
+    while_off: bool = False
 
 
 class WaitingRoom:
@@ -37,15 +42,16 @@ class WaitingRoom:
 
     def put(self, name: str, entry: Entry | None, seconds: float) -> None:
         """Let a package wait for a time."""
-        self._put(name, entry, self._clock() + seconds, "")
+        self._put(name, _Wait(_file(entry), self._clock() + seconds))
 
     def put_behind(self, name: str, entry: Entry | None, sha256: str) -> None:
         """Let a twin wait for the outcome of the package with the same content."""
-        self._put(name, entry, float("inf"), sha256)
+        self._put(name, _Wait(_file(entry), float("inf"), behind=sha256))
 
-    def put_until_freed(self, name: str, entry: Entry | None) -> None:
-        """Let a package wait until `free_all`: while its integration is off there is nothing more to do for it."""
-        self._put(name, entry, float("inf"), "")
+    def put_while_off(self, name: str, entry: Entry | None, seconds: float | None) -> None:
+        """Let a package wait until deliveries are on again; if they stay off, for a time (None: there is no more to do)."""
+        until = float("inf") if seconds is None else self._clock() + seconds
+        self._put(name, _Wait(_file(entry), until, while_off=True))
 
     def free_behind(self, sha256: str) -> bool:
         """The outcome of that content is known; true when somebody waited for it."""
@@ -54,6 +60,14 @@ class WaitingRoom:
             for name in behind:
                 del self._waits[name]
             return bool(behind)
+
+    def free_while_off(self, most: int | None = None) -> bool:
+        """Deliveries are on again, or one package may try: those who wait for that may go; true when there was one."""
+        with self._lock:
+            freed = [name for name, wait in self._waits.items() if wait.while_off][:most]
+            for name in freed:
+                del self._waits[name]
+            return bool(freed)
 
     def free_all(self) -> None:
         """The integration works again: nobody waits any longer."""
@@ -88,6 +102,6 @@ class WaitingRoom:
         with self._lock:
             return len(self._waits)
 
-    def _put(self, name: str, entry: Entry | None, until: float, behind: str) -> None:
+    def _put(self, name: str, wait: _Wait) -> None:
         with self._lock:
-            self._waits[name] = _Wait(_file_of(entry) if entry else None, until, behind)
+            self._waits[name] = wait
