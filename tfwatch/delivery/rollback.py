@@ -133,7 +133,7 @@ class Rollback:
         return is_done
 
     def offer_probe(self) -> bool:
-        """A probe is due and nothing in the outbox may go: let a package that the rollback rejected be the one that tries."""
+        """A probe is due and nothing in the outbox may go: let a package the rollback rejected be the one to try."""
         rejected = self._desk.index.rolled_back()[:1]
         return any(self._requeue(state, "it is to show whether the service works again") for state in rejected)
 

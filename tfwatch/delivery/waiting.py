@@ -49,7 +49,7 @@ class WaitingRoom:
         self._put(name, _Wait(_file(entry), float("inf"), behind=sha256))
 
     def put_while_off(self, name: str, entry: Entry | None, seconds: float | None) -> None:
-        """Let a package wait until deliveries are on again; if they stay off, for a time (None: there is no more to do)."""
+        """Let a package wait until deliveries are on again, or for a time; None: nothing else is to do for it."""
         until = float("inf") if seconds is None else self._clock() + seconds
         self._put(name, _Wait(_file(entry), until, while_off=True))
 
