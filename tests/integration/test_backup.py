@@ -99,6 +99,19 @@ def test_what_was_not_delivered_is_not_stored(sandbox: Sandbox, spool: Spool, bu
     assert [key_of(spool, "reject.zip")] == keys(bucket)
 
 
+def test_one_that_was_renamed_on_its_way_is_stored(sandbox: Sandbox, spool: Spool, bucket: str) -> None:
+    """Somebody's file lay in its way in delivered/: it is stored in this run, under the name it has since."""
+    sandbox.set_settings(portal={"verdict_delay": 3})
+    spool.start()
+    spool.drop("p.zip")
+    spool.wait_for("submitted", "p.zip")
+    (spool.root / "delivered" / "p.zip").write_text("stranger")
+    spool.wait_for("delivered", "p~2.zip")
+    spool.wait_for_event("BACKED_UP", "p~2.zip")
+    digest = spool.row("COMPLETED")["sha256"]
+    assert [f"{digest[:12]}-p~2.zip"] == [key.rpartition("/")[2] for key in keys(bucket) if digest[:12] in key]
+
+
 def test_s3_down_delays_no_delivery(sandbox: Sandbox, spool: Spool, bucket: str, way: Forwarder) -> None:
     """While S3 is down packages are delivered as ever; once a copy gets through, all others follow at once."""
     way.shut()

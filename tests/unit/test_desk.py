@@ -54,6 +54,20 @@ def test_a_key_is_held_by_one() -> None:
     assert "a" not in work
 
 
+def test_a_further_name_goes_with_the_first() -> None:
+    """Held for as long as the one it was taken for, over any number of steps; without that one nobody holds it."""
+    work = InWork()
+    assert work.take("a")
+    assert work.take_with("b", "a")
+    assert work.take_with("c", "b")
+    assert not work.take_with("c", "a")
+    assert not work.take("b")
+    work.release("a")
+    assert ["a", "b", "c"] == [key for key in ("a", "b", "c") if work.take(key)]
+    assert work.take_with("e", "d")
+    assert "e" not in work
+
+
 def test_of_many_threads_one_holds() -> None:
     """A hundred threads ask at once: one gets it."""
     work, barrier, got = InWork(), threading.Barrier(100), []
@@ -207,6 +221,20 @@ def test_another_file_in_the_way_is_left_alone(home: House) -> None:
     assert state is not None
     assert ("1", S) == (state.order_id, state.stage)
     assert home.index.package(about.sha256, about.name) is None
+
+
+def test_what_comes_next_is_about_the_new_name(home: House) -> None:
+    """A further fact, and the move it leads to, are the package's own, though the caller has its first name in hand."""
+    about = home.lay(package(), O)
+    where = home.attempt(about)
+    Path(home.folders.path(S, about.name)).write_text("stranger")
+    where = home.desk.settle(about, Event.ACCEPTED, where, order_id="1")
+    assert "call_v1~2.zip" == where.named(about).name
+    where = home.desk.settle(about, Event.COMPLETED, where, order_id="1")
+
+    assert "call_v1~2.zip" == where.named(about).name
+    assert ({"call_v1~2.zip"}, {about.name}) == (home.lies_in(D), home.lies_in(S))
+    assert ["call_v1~2.zip"] == [state.name for state in home.index.packages_of(about.sha256)]
 
 
 def test_its_reason_follows_the_new_name(home: House) -> None:

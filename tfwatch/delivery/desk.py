@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from loguru import logger
 
 from tfwatch import disk
+from tfwatch.delivery import reasons
 from tfwatch.delivery.in_work import InWork
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.errors import StoppedBehind, Stopping
@@ -134,10 +135,13 @@ class Desk:
     ) -> Whereabouts:
         """Record one fact about a package, then bring its file where the fact says. Returns where it is then.
 
+        Somebody's file in the way gives it another name. What comes next is about that one: a further call takes it
+        from `where`, and everyone else asks `Whereabouts.named`.
         `to` asks for one of the further places the lifecycle allows (None: no folder). `reason` is written
         beside a package that goes to rejected/. Raises OSError when a folder can't be synced: that ends the process;
         `Stopping` before the fact, `StoppedBehind` after it.
         """
+        package = where.named(package)
         target = advance(where.log, event) if isinstance(to, Usual) else advance_to(where.log, event, to)
         status = status_after(event, target, where.status, stays=target is where.log)
         self.record(
@@ -162,7 +166,7 @@ class Desk:
             EVENT=event.value, PACKAGE=printable(package.name), SHA256=package.sha256, TRACE_ID=package.trace_id,
             ORDER_ID=order_id,
         ).info("{}: {}", printable(package.name), _sentence(event, order_id, code, detail))  # fmt: skip
-        settled = Whereabouts(file=where.file, log=target, status=status)
+        settled = replace(where, log=target, status=status)
         if target is None:
             return settled
         try:
@@ -172,7 +176,7 @@ class Desk:
 
     def bring(self, package: Package, where: Whereabouts, *, reason: str | None = None) -> Whereabouts:
         """Bring a package's file to the stage its last fact names."""
-        target = where.log
+        package, target = where.named(package), where.log
         if target is None:
             return where
         note = reason if target is Stage.REJECTED else None
@@ -183,13 +187,13 @@ class Desk:
             if target is not where.file:
                 self.move(where.file, package.name, target)
         except FileExistsError:
-            self._make_way(package, where, target, note)
+            return self._make_way(package, where, target, note)
         except FileNotFoundError:
             found = self._obey(package, where)
             if note is not None and found.log is not Stage.REJECTED:
                 self.folders.remove_reason(package.name)
             return found
-        return Whereabouts(file=target, log=target, status=where.status)
+        return replace(where, file=target)
 
     def move(self, source: Stage, name: str, target: Stage, new_name: str | None = None) -> None:
         """Rename, and put both folders on disk. The watcher is told that this arrival is ours.
@@ -262,15 +266,14 @@ class Desk:
 
     def _requeue_as_next(self, state: PackageState, stage: Stage, *, actor: Actor, forced: bool, why: str) -> bool:
         """Another package of that name waits in the outbox: this one takes the next free name where it lies first."""
-        name = self.folders.free_name(state.name, leaving=stage, taken=self.in_work.__contains__)
-        with self.in_work.holding(name):
-            here = Whereabouts(file=stage, log=stage, status=state.status)
-            self._log_new_name(package_of(state), name, here, lies_in=Stage.OUTBOX)
-            try:
-                self.move(stage, state.name, stage, name)
-            except FileNotFoundError:
-                return False
-            return self.requeue(replace(state, name=name), actor=actor, forced=forced, why=why)
+        name = self._next_name(state.name, leaving=stage)
+        here = Whereabouts(file=stage, log=stage, status=state.status)
+        self._log_new_name(package_of(state), name, here, lies_in=Stage.OUTBOX)
+        try:
+            self.move(stage, state.name, stage, name)
+        except FileNotFoundError:
+            return False
+        return self.requeue(replace(state, name=name), actor=actor, forced=forced, why=why)
 
     def log_requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> None:
         """Say that a package lies in the outbox again."""
@@ -294,14 +297,21 @@ class Desk:
             return False
         return True
 
-    def _make_way(self, package: Package, where: Whereabouts, target: Stage, reason: str | None) -> None:
+    def _make_way(self, package: Package, where: Whereabouts, target: Stage, reason: str | None) -> Whereabouts:
         """Somebody put another file in the way: log the next free name first, then move under it."""
-        name = self.folders.free_name(package.name, leaving=where.file, taken=self.in_work.__contains__)
-        with self.in_work.holding(name):
-            there = Whereabouts(file=target, log=target, status=where.status)
-            self._log_new_name(package, name, there, lies_in=target)
-            self._write_reason(name, reason)
-            self.move(where.file, package.name, target, name)
+        name = self._next_name(package.name, leaving=where.file)
+        there = Whereabouts(file=target, log=target, status=where.status)
+        self._log_new_name(package, name, there, lies_in=target)
+        self._write_reason(name, reasons.renamed(reason, was=package.name, name=name) if reason else None)
+        self.move(where.file, package.name, target, name)
+        return replace(there, name=name)
+
+    def _next_name(self, name: str, *, leaving: Stage) -> str:
+        """The next free name, held for as long as the one it is to replace: by whoever works on the package."""
+        while True:
+            free = self.folders.free_name(name, leaving=leaving, taken=self.in_work.__contains__)
+            if self.in_work.take_with(free, name):
+                return free
 
     def _log_new_name(self, package: Package, name: str, where: Whereabouts, *, lies_in: Stage) -> None:
         detail = write_detail(f"another file of that name lies in {lies_in}/", was=package.name)

@@ -166,7 +166,7 @@ class SettleFailure:
         message: str = "",
     ) -> None:
         retry_at = self._desk.now() + timedelta(seconds=delay)
-        self._desk.settle(
+        where = self._desk.settle(
             attempt.package, Event.DEFERRED, attempt.where,
             attempt=failure.tries if failure else None, code=failure.code if failure else None,
             duration_ms=attempt.elapsed_ms(self._clock()),
@@ -175,7 +175,7 @@ class SettleFailure:
                 retry_at=rfc3339(retry_at),
             ),
         )  # fmt: skip
-        name = attempt.package.name
+        name = where.named(attempt.package).name
         self._waiting.put(name, self._desk.folders.look(Stage.OUTBOX, name), delay)
 
     def _after_service_error(self, attempt: Attempt, failure: ServiceError) -> None:

@@ -56,6 +56,14 @@ def refused_here(name: str, *, message: str, advice: str) -> str:
     return f"{printable(name)} was refused and not sent.\n\nWhy: {message}\nWhat to do: {advice}\n"
 
 
+def renamed(text: str, *, was: str, name: str) -> str:
+    """The same about a package that had to take another name on its way into rejected/."""
+    return (
+        f"{text}\nIt is called {printable(name)} now, also for commands: another file called {printable(was)} lay in "
+        "rejected/ already.\n"
+    )
+
+
 def after_a_crash(state: PackageState, content: ContentState) -> str:
     """The same, from what the log adds up to: the daemon died after it had logged the rejection."""
     if state.by_rollback:

@@ -106,14 +106,14 @@ class Rollback:
         # One that lies in rejected/ already waits there for a person to decide; its reason file says how.
         parked = where.log is Stage.REJECTED
         detail = write_detail(why, integration=integration, sent="maybe" if sent else "no", failed="yes")
-        self._desk.settle(
+        where = self._desk.settle(
             package, Event.ROLLBACK, where, to=Stage.REJECTED, attempt=attempt, code=error.code, detail=detail,
             reason=None if parked else reasons.rolled_back(package.name, integration=integration, why=why),
         )  # fmt: skip
         self._switch.fell()
         with self._lock:
             self._tripping = False
-        self._document()
+        self._document(where.named(package).name)
 
     def pause(self, package: Package, error: ServiceError, *, began: float) -> None:
         """The service, asked at `began`, can't serve anyone: stop asking until a person acts. Rejects no package."""
@@ -160,15 +160,19 @@ class Rollback:
         if rfc3339(held.since) not in self._desk.folders.read_rollbacks(held.exec_id):
             self._document()
 
-    def _document(self) -> None:
-        """Write down, from the fact that was just logged, what happened and how to lift it; then alert."""
+    def _document(self, package: str | None = None) -> None:
+        """Write down, from the fact that was just logged, what happened and how to lift it; then alert.
+
+        `package`: the name it has now, where the fact has the one before.
+        """
         held, integration = self._switch.held_state, self._switch.integration.value
         title = "Rollback" if held.state == "rolled back" else "Pause"
         at = rfc3339(held.since) if held.since else ""
         lift = f"mend the cause, then: tfwatch enable {integration}"
         packages = f"{printable(held.package)} met it and waits in outbox/; none was rejected"
         if held.state == "rolled back":
-            packages = f"{printable(held.package)} tripped it and lies in rejected/; its reason file says what to do"
+            name = printable(package or held.package)
+            packages = f"{name} tripped it and lies in rejected/; its reason file says what to do"
         section = _SECTION.format(
             title=f"{title} of {integration} at {at}", at=at, integration=integration, why=held.reason,
             packages=packages, lift=lift,

@@ -240,11 +240,11 @@ class SubmitDelivery:
         )  # fmt: skip
         self._rollback.succeeded(probe=attempt.claim.probe)
         if receipt.verdict is Verdict.PENDING:
-            self._accepted(package)
+            self._accepted(where.named(package))
             return
-        settle_verdict(
+        where = settle_verdict(
             self._desk, package, where, receipt.verdict, order_id=receipt.order_id, code=receipt.code,
             word=receipt.word, message=receipt.message, duration_ms=0,
         )  # fmt: skip
         if receipt.verdict is Verdict.COMPLETED:
-            self._delivered(package)
+            self._delivered(where.named(package))

@@ -105,7 +105,7 @@ class TrackDelivery:
                 duration_ms=max(0, round((self._desk.now() - since) / timedelta(milliseconds=1))),
             )  # fmt: skip
         if settled.log is Stage.DELIVERED:
-            self._delivered(package_of(now))
+            self._delivered(settled.named(package_of(now)))
         return None
 
     def is_back(self) -> bool:

@@ -1,0 +1,32 @@
+"""Somebody puts a file of that name where a package is going: it takes the next name, and is followed under it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.daemon import Spool
+from tfwatch.sandbox.faults import Fault, FaultKind
+from tfwatch.sandbox.server import Sandbox
+
+
+@pytest.mark.parametrize("verdict", ["delayed", "immediate"])
+@pytest.mark.parametrize("stage", ["submitted", "delivered"])
+def test_an_order_is_followed_under_its_new_name(sandbox: Sandbox, spool: Spool, verdict: str, stage: str) -> None:
+    """Whether its verdict comes later or at once: one order, one ZIP, in delivered/; the stranger's file stays."""
+    sandbox.set_settings(portal={"verdict": verdict})
+    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=3, times=1))
+    spool.start()
+    spool.drop("p.zip")
+    spool.wait_for_event("ATTEMPTED")
+    stranger = spool.root / stage / "p.zip"
+    stranger.write_text("stranger")
+    spool.wait_for("delivered", "p~2.zip")
+    assert "stranger" == stranger.read_text()
+    digest = spool.row("ATTEMPTED")["sha256"]
+    rows = [row for row in spool.rows() if row["sha256"] == digest]
+    (renamed,) = [row for row in rows if row["event"] == "MOVED"]
+    assert ("p~2.zip", "tfwatch") == (renamed["package"], renamed["actor"])
+    assert {"p~2.zip"} == {row["package"] for row in rows if int(row["seq"]) >= int(renamed["seq"])}
+    assert ["ACCEPTED", "COMPLETED"] == [row["event"] for row in rows if row["event"] in ("ACCEPTED", "COMPLETED")]
+    assert 1 == len(sandbox.orders())
+    spool.assert_sound()
