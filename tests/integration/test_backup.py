@@ -133,6 +133,29 @@ def test_s3_down_delays_no_delivery(sandbox: Sandbox, spool: Spool, bucket: str,
     spool.assert_sound()
 
 
+def test_one_that_can_not_be_stored_keeps_to_its_own_pauses(spool: Spool, bucket: str) -> None:
+    """A package whose file was changed is told of once, not as trouble with S3, however many others get through."""
+    configure(spool, moto("http").url, bucket, enabled=False)
+    spool.start()
+    spool.drop("bad.zip")
+    spool.wait_for("delivered", "bad.zip")
+    with (spool.root / "delivered" / "bad.zip").open("r+b") as file:
+        file.write(b"XX")
+    configure(spool, moto("http").url, bucket)
+    spool.wait_for_event("BACKUP_FAILED", "bad.zip")
+    for number in range(4):
+        name = f"good{number}.zip"
+        spool.drop(name, seed=number + 1)
+        spool.wait_for_event("BACKED_UP", name)
+    assert 1 == spool.events("bad.zip").count("BACKUP_FAILED")
+    (problem,) = spool.wait_for_state(lambda state: state["problems"], "status tells")
+    assert f"{spool.root}/delivered/bad.zip: can't be backed up" in problem
+    assert "" == spool.state()["integrations"]["s3"]["trouble"]
+    journal = spool.output.read_text()
+    assert 1 == journal.count("can't be backed up")
+    assert "backups fail" not in journal
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_missing_copy_is_made_after_a_restart(spool: Spool, bucket: str, way: Forwarder, end: str) -> None:
     """COMPLETED but not BACKED_UP at the end of a run: the next one makes the copy, under the same key."""

@@ -28,14 +28,15 @@ from tfwatch.spool.reader import reader_of
 BETWEEN_BACKUPS: Final = Backoff(initial=30.0, maximum=3600.0)
 """Between attempts to back up one package, seconds."""
 
-_LET_US_READ: Final = "let the daemon's user read it: chmod a+r"
-
 CLEAN_UP_SECONDS: Final = 24 * 3600.0
 """An upload that is still unfinished after so long is abandoned; looked for as often."""
 
 
 class Store:
-    """The use case of the backup lanes. Thread-safe."""
+    """The use case of the backup lanes. Thread-safe.
+
+    `trouble`: why the storage takes nothing now; a package that can't be had here is no trouble of the storage's.
+    """
 
     def __init__(
         self,
@@ -54,6 +55,15 @@ class Store:
         self._stopping = stopping
         self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
         self.trouble: str = ""
+        self._told: dict[str, str] = {}
+
+    def problems(self) -> list[str]:
+        """Packages that could not be read as they were, and are still there."""
+        places = (Stage.OUTBOX, Stage.CLAIMED, Stage.DELIVERED)
+        for name in list(self._told):
+            if not any(self._desk.folders.is_taken(stage, name) for stage in places):
+                self._told.pop(name, None)
+        return list(self._told.values())
 
     def back_up(self, sha256: str, name: str, wiring: Wiring) -> float | None:
         """Back up a delivered package; returns seconds after which to try again, None when there is nothing to do."""
@@ -148,36 +158,51 @@ class Store:
         except (FileNotFoundError, NotAPackage):
             logger.warning("delivered/{}: vanished before it was backed up", printable(state.name))
             return None
-        except (PermissionError, BlockingIOError) as error:
-            return self._failed(state, where, f"{printable(state.name)} can't be read: {error.strerror}", _LET_US_READ)
+        except PermissionError as error:
+            said = f"it can't be read: {error.strerror}; let the daemon's user read it: chmod a+r"
+            return self._not_to_be_had(state, where, said)
+        except BlockingIOError:
+            said = "another program holds a lease on it; it is tried again (fuser shows who that is)"
+            return self._not_to_be_had(state, where, said)
         except Unreadable as error:
-            path = self._desk.folders.path(where.file, state.name)
-            said = f"{printable(path)} {error}"
-            return self._failed(state, where, said, "see dmesg for what the disk says; what is there can't be stored")
+            said = f"it {error}; it is tried again: see dmesg for what the disk says"
+            return self._not_to_be_had(state, where, said)
         except ContentChanged as changed:
-            said = str(changed) or "the ZIP changed while it was stored"
-            return self._failed(state, where, said, "the file was changed: compare it with log.csv")
+            said = f"{str(changed) or 'it changed while it was stored'}; the file was changed: compare it with log.csv"
+            return self._not_to_be_had(state, where, said)
         except ServiceFailure as failure:
-            return self._failed(state, where, str(failure), failure.hint, code=failure.code)
+            return self._service_failed(state, where, failure)
         self._stored(state, where, stored)
         return None
 
     def _stored(self, state: PackageState, where: Whereabouts, stored: StoredObject) -> None:
         self.trouble = ""
+        self._told.pop(state.name, None)
         detail = write_detail(
             "it was there already" if stored.existed else "", bucket=stored.bucket, key=stored.key
         )  # fmt: skip
         self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
 
-    def _failed(
-        self, state: PackageState, where: Whereabouts, said: str, hint: str, *, code: int | None = None
-    ) -> float:
-        before = self.trouble
-        self.trouble = f"{said}{f'; {hint}' if hint else ''}"
+    def _service_failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure) -> float:
+        before, self.trouble = self.trouble, f"{failure}{f'; {failure.hint}' if failure.hint else ''}"
         if self.trouble != before:
             logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("s3: backups fail: {}", self.trouble)
+        return self._failed(state, where, self.trouble, code=failure.code)
+
+    def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
+        """This one package's file is the matter: said once, shown in status while it lasts."""
+        path = printable(self._desk.folders.path(where.file, state.name))
+        text = f"{path}: can't be backed up: {said}"
+        if self._told.get(state.name) != text:
+            logger.bind(EVENT="ALERT", PACKAGE=printable(state.name)).warning(
+                "{}: can't be backed up: {}", path, said
+            )  # fmt: skip
+        self._told[state.name] = text
+        return self._failed(state, where, said)
+
+    def _failed(self, state: PackageState, where: Whereabouts, said: str, *, code: int | None = None) -> float:
         self._desk.settle(
             package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, code=code,
-            detail=write_detail(self.trouble),
+            detail=write_detail(said),
         )  # fmt: skip
         return BETWEEN_BACKUPS.delay(state.backup_failures + 1, self._rng)

@@ -132,6 +132,7 @@ def _problems(daemon: Running) -> list[str]:
             "could be overwritten: use ext4, xfs or btrfs"
         )
     problems += daemon.workshop.admission.problems()[:_MOST_LISTED]
+    problems += daemon.workshop.store.problems()[:_MOST_LISTED]
     return problems + [text for _, text in list(daemon.outbox.problems.items())[:_MOST_LISTED]]
 
 
