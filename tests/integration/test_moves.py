@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.daemon import Spool, wait_until, zip_bytes
+from tests.support.host import without_power
 from tests.support.portal import digest, keys, ordered
 from tests.support.s3_servers import ACCESS_KEY, REGION, SECRET_KEY, moto
 from tfwatch.model import Integration
@@ -221,6 +222,25 @@ def test_what_was_taken_away_is_noticed(sandbox: Sandbox, spool: Spool, move: Mo
     assert_logged_once(spool, "MOVED", source, "")
     assert [] == os.listdir(spool.root / "rejected"), "the reason file goes with its ZIP"
     assert before == ordered(sandbox)
+
+
+@pytest.mark.root
+def test_what_was_moved_and_may_not_be_read_waits_for_its_chmod(sandbox: Sandbox, spool: Spool) -> None:
+    """Rejected → delivered of a file closed to the daemon: told, said to be nowhere by nobody; then it is settled."""
+    spool.configure(spool={"rescan_seconds": 1})
+    sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=422, times=1))
+    spool.start(wrap=without_power("lease"))
+    spool.drop(NAME, seed=1)
+    spool.wait_for("rejected", NAME)
+    there = spool.root / "delivered" / NAME
+    (spool.root / "rejected" / NAME).chmod(0)
+    os.rename(spool.root / "rejected" / NAME, there)
+    wait_until(lambda: f"chmod a+r '{there}'" in spool.output.read_text(), "it is told", 30)
+    there.chmod(0o644)
+    spool.wait_for_event("MOVED", NAME)
+    assert ["ATTEMPTED", "REFUSED", "MOVED"] == spool.events(NAME)
+    assert_logged_once(spool, "MOVED", "rejected", "delivered")
+    assert 1 == spool.output.read_text().count("it is not known what was moved there")
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ _CLOCK_GRAIN_NS: Final = 50_000_000
 """A folder changed this recently may change again without its time stamp showing it."""
 
 
+class _NotNow(Exception):
+    """What a file is can't be told now: somebody holds it, lets us not read it, or the disk doesn't give it."""
+
+
 class Moves:
     """Compares the folders with the log, and lets the log follow. Used by one thread."""
 
@@ -44,11 +48,14 @@ class Moves:
         self._submitted = submitted
         self._delivered = delivered
         self._unchanged_since: dict[Stage, int] = {}
-        self._told: set[tuple[Stage, str]] = set()
+        self._soon = False
+        self._unread_sizes: set[int] = set()
+        self._told: dict[tuple[Stage, str], int | None] = {}
 
     def sweep(self, *, recovering: bool = False) -> bool:
-        """Look once; False when something was being worked on and must be looked at again.
+        """Look once; False when something is being worked on, or held by another program, and must be looked at soon.
 
+        What may not be read, or the disk doesn't give, is told and looked at again by the next sweep, whenever that is.
         `recovering`: the daemon has just started, so a settled package still in submitted/ is a move of its own that
         a crash cut short, not a person's.
         """
@@ -61,21 +68,22 @@ class Moves:
 
     def _sweep(self, *, recovering: bool) -> bool:
         apart = self._desk.look_at_mounts()
-        complete = not apart
+        self._soon = bool(apart)
+        self._unread_sizes.clear()
+        self._told = {(stage, name): code for (stage, name), code in self._told.items() if self._lies(stage, name)}
         stages = [stage for stage in _SETTLED if stage not in apart and not self._is_unchanged(stage)]
         for stage in stages:
             listed_at = time.time_ns()
             changed = self._desk.folders.changed_ns(stage)
-            seen = self._appeared_at(stage, recovering=recovering)
-            complete &= seen
-            if seen and changed < listed_at - _CLOCK_GRAIN_NS:
+            if self._appeared_at(stage, recovering=recovering) and changed < listed_at - _CLOCK_GRAIN_NS:
                 self._unchanged_since[stage] = changed
         for stage in (*stages, Stage.OUTBOX, Stage.CLAIMED):
-            vanished_all = self._vanished_from(stage)
-            if not vanished_all:
+            if not self._vanished_from(stage):
                 self._unchanged_since.pop(stage, None)
-            complete &= vanished_all
-        return complete
+        return not self._soon
+
+    def _lies(self, stage: Stage, name: str) -> bool:
+        return self._desk.folders.look(stage, name) is not None
 
     def _is_unchanged(self, stage: Stage) -> bool:
         return self._unchanged_since.get(stage) == self._desk.folders.changed_ns(stage)
@@ -87,6 +95,7 @@ class Moves:
         complete = True
         for name in sorted(self._desk.folders.names(stage) - known.keys()):
             with self._desk.in_work.holding(name) as mine:
+                self._soon |= not mine
                 complete &= mine and self._appeared(stage, name, recovering=recovering)
         return complete
 
@@ -96,8 +105,8 @@ class Moves:
             return True
         try:
             read = self._read(stage, name)
-        except BlockingIOError:
-            return False  # somebody holds a lease on it, for 45 s at most
+        except _NotNow:
+            return False
         if read is None:
             return True
         sha256, size = read
@@ -116,7 +125,7 @@ class Moves:
         for state in states:
             if state.name != name and state.name in self._desk.in_work:
                 continue
-            if state.stage is None or self._desk.folders.look(state.stage, state.name) is None:
+            if state.stage is None or not self._lies(state.stage, state.name):
                 return state
         return None
 
@@ -184,24 +193,26 @@ class Moves:
         complete = True
         for name in sorted(known.keys() - self._desk.folders.names(stage)):
             with self._desk.in_work.holding(name) as mine:
-                if mine:
-                    self._vanished(stage, name, known[name])
-                complete &= mine
+                self._soon |= not mine
+                complete &= mine and self._vanished(stage, name, known[name])
         return complete
 
-    def _vanished(self, stage: Stage, name: str, sha256: str) -> None:
+    def _vanished(self, stage: Stage, name: str, sha256: str) -> bool:
+        """True when there is nothing left to see; the name is held."""
         state = self._desk.index.package(sha256, name)
-        if state is None or state.stage is not stage or self._desk.folders.look(stage, name) is not None:
-            return
-        if stage in (Stage.OUTBOX, Stage.CLAIMED) and self._desk.folders.look(Stage.CLAIMED, name) is not None:
-            return
+        if state is None or state.stage is not stage or self._lies(stage, name):
+            return True
+        if stage in (Stage.OUTBOX, Stage.CLAIMED) and self._lies(Stage.CLAIMED, name):
+            return True
         if stage in self._desk.look_at_mounts():
-            return  # it lies there still, under the mount
+            return False  # it lies there still, under the mount
         back = self._in_outbox(state)
         if back is not None and stage in (Stage.OUTBOX, Stage.CLAIMED):
-            return  # it is claimed from there, and goes on from where the log has it
+            return True  # it is claimed from there, and goes on from where the log has it
         if back is not None:
             self._requeued(state, back)
+        elif state.bytes in self._unread_sizes:
+            return False  # a file that can't be read now may be this one
         else:
             package = package_of(state)
             where = Whereabouts(file=stage, log=stage, status=state.status)
@@ -209,6 +220,7 @@ class Moves:
             self._desk.settle(package, Event.MOVED, where, to=None, actor=Actor.OPERATOR, detail=event_detail)
             if stage is Stage.REJECTED:
                 self._desk.folders.remove_reason(name)
+        return True
 
     def _in_outbox(self, state: PackageState) -> str | None:
         """The name under which a vanished package lies in the outbox, if it does: told by size, proven by content."""
@@ -218,8 +230,8 @@ class Moves:
                 continue
             try:
                 read = self._read(Stage.OUTBOX, entry.name)
-            except BlockingIOError:
-                continue  # when it is claimed it is known by its content
+            except _NotNow:
+                continue
             if read is not None and read[0] == state.sha256:
                 return entry.name
         return None
@@ -238,49 +250,53 @@ class Moves:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def _read(self, stage: Stage, name: str) -> tuple[Sha256, int] | None:
-        """SHA-256 and size of a file that somebody moved; None when it can't be read now."""
+        """SHA-256 and size of a file that somebody moved; None when it is gone or no regular file. Raises `_NotNow`."""
         try:
             fd = self._desk.folders.open(stage, name)
         except (FileNotFoundError, NotAPackage):
             return None
-        except PermissionError:
-            self._tell_unreadable(stage, name)
-            return None
         except OSError as error:
-            self._cannot_read(stage, name, error)
-            return None
+            raise self._not_now(stage, name, error) from error
         try:
             size = os.fstat(fd).st_size
             with self._board.working(name, "reading", size) as progress:
                 return hash_file(fd, stopping=self._stopping, progress=progress), size
-        except Unfinished:
-            return None
-        except OSError as error:
-            self._cannot_read(stage, name, error)
-            return None
+        except (OSError, Unfinished) as error:
+            raise self._not_now(stage, name, error) from error
         finally:
             os.close(fd)
 
-    def _cannot_read(self, stage: Stage, name: str, error: OSError) -> None:
-        """One file that the disk doesn't give is told, and holds up nothing else."""
+    def _not_now(self, stage: Stage, name: str, error: OSError | Unfinished) -> _NotNow:
+        """One file that can't be read holds up nothing else. Whose it is stays open, so its size is kept in mind."""
         path = self._desk.folders.path(stage, name)
-        if not disk.is_of_one_file(error):
+        if isinstance(error, OSError) and not disk.is_of_one_file(error):
             error.filename = error.filename or path
             raise error
-        if (stage, name) not in self._told:
-            self._told.add((stage, name))
-            logger.bind(EVENT="ALERT", PACKAGE=printable(name)).warning(
-                "{}: can't be read: {}; it is not known what it is: see dmesg for what the disk says",
-                printable(path), error.strerror,
-            )  # fmt: skip
+        entry = self._desk.folders.look(stage, name)
+        if entry is not None:
+            self._unread_sizes.add(entry.size)
+        if isinstance(error, Unfinished | BlockingIOError):
+            self._soon = True  # somebody writes into it, or holds a lease on it, which the kernel ends within 45 s
+        elif entry is not None and stage is not Stage.OUTBOX:  # the scan tells of these
+            self._tell(stage, name, error)
+        return _NotNow(name)
 
-    def _tell_unreadable(self, stage: Stage, name: str) -> None:
-        if (stage, name) not in self._told:
-            self._told.add((stage, name))
-            path = self._desk.folders.path(stage, name)
-            logger.warning(
-                "{}/{}: can't be read ({}): chmod g+r {}", stage, printable(name),
-                self._desk.folders.describe(stage, name), printable(path),
+    def _tell(self, stage: Stage, name: str, error: OSError) -> None:
+        if self._told.get((stage, name)) == error.errno:
+            return
+        self._told[stage, name] = error.errno
+        path = printable(self._desk.folders.path(stage, name))
+        tell = logger.bind(EVENT="ALERT", PACKAGE=printable(name))
+        if isinstance(error, PermissionError):
+            tell.warning(
+                "{}/{}: can't be read ({}); it is not known what was moved there, and looked at again at each rescan: "
+                "let the daemon read it: chmod a+r '{}'",
+                stage, printable(name), self._desk.folders.describe(stage, name), path,
+            )  # fmt: skip
+        else:
+            tell.warning(
+                "{}: can't be read: {}; it is not known what was moved there, and looked at again at each rescan: "
+                "see dmesg for what the disk says", path, error.strerror,
             )  # fmt: skip
 
 

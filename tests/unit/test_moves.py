@@ -1,0 +1,116 @@
+"""What people moved and can't be read at this moment: it is waited for, and nothing untrue is said of it meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.unit.house import House, house, package, waiting
+from tfwatch.delivery.moves import Moves
+from tfwatch.delivery.progress import Board
+from tfwatch.model import Event, Package, Stage
+
+O, C, S, D, R = Stage.OUTBOX, Stage.CLAIMED, Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED  # noqa: E741
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path / "spool") as made:
+        yield made
+
+
+@pytest.fixture
+def followed() -> list[str]:
+    """The names of what was taken up as delivered."""
+    return []
+
+
+@pytest.fixture
+def moves(home: House, followed: list[str]) -> Moves:
+    return Moves(
+        home.desk, Board(), stopping=lambda: False, submitted=lambda about: None,
+        delivered=lambda about: followed.append(about.name),
+    )  # fmt: skip
+
+
+@contextmanager
+def leased(path: str) -> Iterator[None]:
+    """Somebody holds a write lease on a file, as Samba's oplocks do: nobody else can open it meanwhile."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            pytest.skip(f"no leases here: {error}")
+        yield
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGIO, before)
+
+
+def refused(home: House, name: str = "call_v1.zip") -> Package:
+    """One that lies in rejected/."""
+    about = home.lay(package(name), O)
+    home.desk.settle(about, Event.REFUSED, waiting(about), reason="why")
+    return about
+
+
+def stage_of(home: House, about: Package, name: str = "") -> Stage | None:
+    state = home.index.package(about.sha256, name or about.name)
+    assert state is not None
+    return state.stage
+
+
+def seen_before(home: House) -> None:
+    """The folders' time stamps are of long ago, so that a sweep may take them for unchanged from now on."""
+    for stage in Stage:
+        os.utime(home.folders.folder(stage), ns=(10**18, 10**18))
+
+
+@pytest.mark.parametrize("name", ["call_v1.zip", "done.zip"])
+def test_a_move_is_settled_once_its_lease_is_gone(home: House, moves: Moves, followed: list[str], name: str) -> None:
+    """While another program holds the file, nobody is said to have taken it away; then the move is seen after all."""
+    about = refused(home)
+    there = home.folders.path(D, name)
+    os.rename(home.folders.path(R, about.name), there)
+    seen_before(home)
+    with leased(there):
+        for _ in range(2):
+            assert not moves.sweep(), "it is looked at again soon"
+        assert ["REFUSED"] == home.events(about)
+    assert moves.sweep()
+    assert D is stage_of(home, about, name)
+    assert ["REFUSED", "MOVED"] == home.events(about)
+    assert [name] == followed
+
+
+def test_one_in_the_outbox_that_is_leased_is_not_taken_away(home: House, moves: Moves) -> None:
+    """Rejected → outbox under a lease, and another name: it is REQUEUED once it can be read, and never gone before."""
+    about = refused(home)
+    there = home.folders.path(O, "again.zip")
+    os.rename(home.folders.path(R, about.name), there)
+    with leased(there):
+        assert not moves.sweep()
+        assert ["REFUSED"] == home.events(about)
+    assert moves.sweep()
+    assert ["REFUSED", "REQUEUED"] == home.events(about)
+    assert O is stage_of(home, about, "again.zip")
+
+
+def test_what_is_gone_is_said_to_be_gone_beside_a_leased_file(home: House, moves: Moves) -> None:
+    """A file that can't be read now, and is of another size, is not the one that went."""
+    gone, other = refused(home, "gone.zip"), refused(home, "the-other.zip")
+    os.unlink(home.folders.path(R, gone.name))
+    os.rename(home.folders.path(R, other.name), home.folders.path(D, other.name))
+    with leased(home.folders.path(D, other.name)):
+        assert not moves.sweep()
+    assert ["REFUSED", "MOVED"] == home.events(gone)
+    assert ["REFUSED"] == home.events(other)
+    assert stage_of(home, gone) is None
