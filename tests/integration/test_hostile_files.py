@@ -240,7 +240,8 @@ def test_a_delivered_file_that_becomes_unreadable(tmp_path: Path) -> None:
         (spool.root / "delivered/shut.zip").chmod(0)
         spool.configure(integrations={"s3": {"enabled": True}})
         spool.wait_for_event("BACKUP_FAILED", "shut.zip")
-        assert "shut.zip can't be read" in spool.row("BACKUP_FAILED", "shut.zip")["detail"]
+        mend = f"it can't be read: Permission denied; let the daemon's user read it: chmod a+r '{spool.root}/delivered/"
+        assert mend in spool.row("BACKUP_FAILED", "shut.zip")["detail"]
         made.drop("honest.zip", seed=2)
         spool.wait_for_event("BACKED_UP", "honest.zip")
         (spool.root / "delivered/shut.zip").chmod(0o644)

@@ -159,7 +159,8 @@ class Store:
             logger.warning("delivered/{}: vanished before it was backed up", printable(state.name))
             return None
         except PermissionError as error:
-            said = f"it can't be read: {error.strerror}; let the daemon's user read it: chmod a+r"
+            path = printable(self._desk.folders.path(where.file, state.name))
+            said = f"it can't be read: {error.strerror}; let the daemon's user read it: chmod a+r '{path}'"
             return self._not_to_be_had(state, where, said)
         except BlockingIOError:
             said = "another program holds a lease on it; it is tried again (fuser shows who that is)"
