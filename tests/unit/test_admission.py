@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ from tfwatch.delivery.admit import Admission, Claim
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
-from tfwatch.model import Package, Stage
+from tfwatch.model import Event, Package, Stage, Status
 from tfwatch.spool.intake import Limits
 
 LIMITS = Limits(max_bytes=10**9, max_entries=1000, max_uncompressed_bytes=10**9)
@@ -51,9 +53,9 @@ def lay(house: House, data: bytes) -> Package:
     return about
 
 
-def admit(house: House, admission: Admission, **words: Any) -> object:
-    with house.folders.reader(Stage.CLAIMED, "p.zip") as file:
-        return admission.admit(Claim(name="p.zip", dropped_as="p.zip", **words), file.fileno(), POLICY)
+def admit(house: House, admission: Admission, policy: Policy = POLICY, *, name: str = "p.zip", **words: Any) -> object:
+    with house.folders.reader(Stage.CLAIMED, name) as file:
+        return admission.admit(Claim(name=name, dropped_as=name, **words), file.fileno(), policy)
 
 
 def test_an_attempted_one_waits_behind_its_twin_in_claimed(
@@ -88,3 +90,67 @@ def test_an_attempted_one_that_shrank_stays_in_claimed(
     assert admit(house, admission, recovered=recovered) is None
     assert [Stage.CLAIMED] == house.stages(about)
     assert ["p.zip"] == limbo
+
+
+# --- refused now, and perhaps accepted already ----------------------------------------------------------------------
+
+TIGHT: Policy = SimpleNamespace(limits=replace(LIMITS, max_bytes=10), verify="full")  # type: ignore[assignment]
+
+
+def to_outbox(house: House, source: Stage, about: Package, name: str = "p.zip") -> None:
+    """As a person does, and then claimed from there."""
+    os.rename(house.folders.path(source, about.name), house.folders.path(Stage.CLAIMED, name))
+
+
+def assert_parked(house: House, about: Package, name: str = "p.zip") -> None:
+    assert [(name, Stage.REJECTED, Status.UNKNOWN)] == [
+        (state.name, state.stage, state.status) for state in house.index.packages_of(about.sha256)
+    ]
+    assert [name] == [state.name for state in house.index.parked()]
+    assert {name} == house.lies_in(Stage.REJECTED)
+    reason = Path(house.folders.path(Stage.REJECTED, f"{name}.reason.txt")).read_text()
+    assert f"Nobody knows whether {name} was delivered" in reason
+    assert "intake.max_bytes allows 10" in reason
+    assert "comes back from outbox/ unsent" in reason
+    assert "was refused" not in reason
+
+
+def test_one_that_may_have_been_sent_is_parked_when_a_limit_was_lowered(house: House, admission: Admission) -> None:
+    """It was sent while it passed, so a refusal now says nothing about its order: a person decides."""
+    about = lay(house, zip_bytes())
+    where = house.attempt(about)
+    house.desk.settle(about, Event.UNKNOWN, where, to=Stage.CLAIMED, detail="silence")
+    assert admit(house, admission, TIGHT, recovered=True) is None
+    assert_parked(house, about)
+    assert house.index.content(about.sha256).unknown
+
+
+@pytest.mark.parametrize("name", ["p.zip", "q.zip"])
+def test_a_parked_one_put_back_is_parked_again(house: House, admission: Admission, name: str) -> None:
+    """Under its own name or another: putting it back doesn't settle whether it was accepted."""
+    about = lay(house, zip_bytes())
+    where = house.attempt(about)
+    house.desk.settle(about, Event.UNKNOWN, where, to=Stage.REJECTED, detail="silence", reason="Nobody knows.\n")
+    to_outbox(house, Stage.REJECTED, about, name)
+    assert admit(house, admission, TIGHT, name=name) is None
+    assert_parked(house, about, name)
+
+
+def test_a_twin_of_one_that_may_have_been_sent_is_refused(house: House, admission: Admission) -> None:
+    """This copy was never sent, and the other one still waits for its outcome."""
+    about = lay(house, zip_bytes())
+    where = house.attempt(about)
+    house.desk.settle(about, Event.UNKNOWN, where, to=Stage.CLAIMED, detail="silence")
+    Path(house.folders.path(Stage.CLAIMED, "q.zip")).write_bytes(zip_bytes())
+    assert admit(house, admission, TIGHT, name="q.zip") is None
+    assert {"q.zip"} == house.lies_in(Stage.REJECTED)
+    assert Event.REFUSED is house.last().event
+    assert [Stage.CLAIMED] == house.stages(about)
+
+
+def test_one_that_was_never_sent_is_refused(house: House, admission: Admission) -> None:
+    """Nothing left the house: there is nothing to ask about."""
+    about = lay(house, zip_bytes())
+    assert admit(house, admission, TIGHT) is None
+    assert [Event.REFUSED] == house.events(about)
+    assert [] == house.index.parked()

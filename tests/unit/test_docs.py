@@ -16,7 +16,7 @@ import typer
 
 from tfwatch import cli
 from tfwatch.config import Config
-from tfwatch.delivery import admit
+from tfwatch.delivery import reasons
 from tfwatch.ledger.index import Index
 from tfwatch.ledger.log import Position
 from tfwatch.lifecycle import TRANSITIONS
@@ -135,13 +135,13 @@ def test_every_word_of_the_log_is_explained() -> None:
     assert set() == {event.value for event in Event} - code
     assert set() == {status.value for status in Status} - code
     assert set() == states - code
-    assert set() == {*get_args(Flaw), *admit._ADVICE} - code
+    assert set() == {*get_args(Flaw), *reasons.ADVICE} - code
 
 
 def test_the_portuguese_guide_explains_the_same_words() -> None:
     """Statuses, states and flaws: a Brazilian operator needs no other guide for them."""
     code = set(code_in(text_of(PORTUGUESE)))
-    assert set() == {*Status, *_integration_words(), *get_args(Flaw), *admit._ADVICE} - code
+    assert set() == {*Status, *_integration_words(), *get_args(Flaw), *reasons.ADVICE} - code
 
 
 def _warnings() -> Iterator[tuple[str, str]]:

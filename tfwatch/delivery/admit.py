@@ -14,6 +14,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
@@ -122,7 +123,7 @@ class Admission:
                 printable(self._desk.folders.path(Stage.CLAIMED, claim.name)),
             )  # fmt: skip
             return False
-        state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
+        state = self._known(claim, sha256)
         if state is None:
             self._put_back(claim)
             return False
@@ -207,23 +208,36 @@ class Admission:
         except Unfinished:
             self.give_back(claim)
             return
-        package = self._package(claim, sha256, os.fstat(fd).st_size, None)
         if not self._desk.in_work.take(sha256):
             self._wait_behind(claim, sha256)
             return
         try:
             self._put_on_disk(fd, claim.name)
-            where = self._where(claim, package, self._desk.index.package(sha256, claim.name))
-            if where is not None:
+            state = self._known(claim, sha256)
+            package = self._package(claim, sha256, os.fstat(fd).st_size, None, state)
+            where = self._where(claim, package, state)
+            if where is not None and self._may_have_been_sent(package, where):
+                # It was sound when it was sent: since then a limit was lowered, or this version looks closer.
+                why = (
+                    f"it may have been accepted, and now it would be refused here: {message.rstrip('.')}; as long as "
+                    "that is so, it comes back from outbox/ unsent"
+                )
+                park(self._desk, package, where, why, dropped_as=claim.dropped_as)
+            elif where is not None:
                 self.refuse(claim, package, where, flaw=flaw, message=message)
         finally:
             self.release(sha256)
 
+    def _may_have_been_sent(self, package: Package, where: Whereabouts) -> bool:
+        """Whether this package, not only a twin of it, was sent and nobody knows what became of that."""
+        if where.log is Stage.CLAIMED:
+            return True
+        state = self._desk.index.package(package.sha256, package.name)
+        return state is not None and state.requeued_by is not None and self._desk.index.content(package.sha256).unknown
+
     def refuse(self, claim: Claim, package: Package, where: Whereabouts, *, flaw: str, message: str) -> None:
         """Into rejected/, for a reason found here: nothing was sent."""
-        reason = reasons.refused_here(
-            package.name, message=message, advice=_ADVICE.get(flaw, _ADVICE["corrupt"])
-        )  # fmt: skip
+        reason = reasons.refused_here(package.name, message=message, flaw=flaw)
         detail = write_detail(message, by="intake", flaw=flaw, dropped=claim.dropped_as)
         self._desk.settle(package, Event.REFUSED, where, detail=detail, reason=reason)
 
@@ -237,7 +251,7 @@ class Admission:
         keep = False
         try:
             self._put_on_disk(fd, claim.name)
-            state = self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
+            state = self._known(claim, sha256)
             package = self._package(claim, sha256, inspection.bytes, inspection.trace_id, state)
             where = self._where(claim, package, state)
             if where is None:
@@ -273,6 +287,10 @@ class Admission:
         self._waiting.put_behind(claim.name, self._desk.folders.look(Stage.OUTBOX, claim.name), sha256)
         if sha256 not in self._desk.in_work and self._waiting.free_behind(sha256):
             self._freed()
+
+    def _known(self, claim: Claim, sha256: str) -> PackageState | None:
+        """What the log knows of a claimed file."""
+        return self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
 
     def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
         """A package somebody renamed: the log knows its content, and its file is not where the log has it."""
@@ -354,21 +372,3 @@ class Admission:
         return Package(
             name=claim.name, sha256=sha256, bytes=size, trace_id=trace_id or known or TraceId(secrets.token_hex(16))
         )
-
-
-_ADVICE = {
-    "corrupt": "make the ZIP again and drop it under the same name; this copy can be deleted.",
-    "truncated": "copy it again, whole; this copy can be deleted.",
-    "encrypted": "make the ZIP again without a password.",
-    "empty": "make the ZIP again with its files in it.",
-    "duplicate": "nothing, if one order is enough. For a second order of the same content: "
-    "tfwatch requeue --force NAME.",
-    "unknown twin": "decide about the package named above first: ask the service whether it has it.",
-    "too_many_entries": "split it, or raise the limit in config.yaml and move it back to outbox/.",
-    "too_big": "split it, or raise the limit in config.yaml and move it back to outbox/.",
-    "bomb": "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/.",
-    "unsafe_name": "make the ZIP again with relative names and without `..` in them.",
-    "ambiguous": "make the ZIP again without a comment, and check where this one came from.",
-    "overlapping": "make the ZIP again with an ordinary program, and check where this one came from.",
-    "unsupported": "make the ZIP again with the usual compression (Deflate).",
-}

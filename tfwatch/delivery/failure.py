@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from loguru import logger
-
 from tfwatch.delivery import reasons
 from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.park import park
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.waiting import WaitingRoom
@@ -29,7 +28,6 @@ from tfwatch.errors import (
 )
 from tfwatch.model import Event, Package, Stage, rfc3339, write_detail
 from tfwatch.retry import Backoff
-from tfwatch.spool.names import printable
 
 BETWEEN_ROUNDS: Final = Backoff(initial=15.0, maximum=60.0)
 """Between delivery attempts of one package, seconds. Short: the breaker ends an outage, not patience."""
@@ -124,9 +122,9 @@ class SettleFailure:
         """It may have been accepted: it waits in claimed/, and only the same key may be used for it."""
         trips = self._trips(attempt, failure)
         if attempt.ask:
-            where = self.park(
-                attempt.claim, attempt.package, attempt.where, failure.message, attempt=failure.tries,
-                code=failure.code,
+            where = park(
+                self._desk, attempt.package, attempt.where, failure.message,
+                dropped_as=attempt.claim.dropped_as, attempt=failure.tries, code=failure.code,
             )  # fmt: skip
         else:
             delay = self._pause(attempt, failure.retry_after)
@@ -140,21 +138,6 @@ class SettleFailure:
                 self._in_limbo(attempt.package.name, delay)
         if trips:
             self._rollback.trip(attempt.package, where, failure, sent=True, attempt=failure.tries)
-
-    def park(
-        self, claim: Claim, package: Package, where: Whereabouts, why: str, *, attempt: int | None, code: int | None
-    ) -> Whereabouts:
-        """Into rejected/, for a person to decide whether it was delivered."""
-        reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
-        failed = "yes" if attempt is not None else None
-        logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
-            "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",
-            printable(package.name), why,
-        )  # fmt: skip
-        return self._desk.settle(
-            package, Event.UNKNOWN, where, to=Stage.REJECTED, attempt=attempt, code=code,
-            detail=write_detail(why, failed=failed, dropped=claim.dropped_as), reason=reason,
-        )  # fmt: skip
 
     def _defer(
         self,

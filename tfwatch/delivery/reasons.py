@@ -6,9 +6,29 @@ a daemon which died before it could say so.
 
 from __future__ import annotations
 
+from typing import Final
+
 from tfwatch.ledger.states import ContentState, PackageState
 from tfwatch.model import Integration, Status
 from tfwatch.spool.names import printable
+
+ADVICE: Final = {
+    "corrupt": "make the ZIP again and drop it under the same name; this copy can be deleted.",
+    "truncated": "copy it again, whole; this copy can be deleted.",
+    "encrypted": "make the ZIP again without a password.",
+    "empty": "make the ZIP again with its files in it.",
+    "duplicate": "nothing, if one order is enough. For a second order of the same content: "
+    "tfwatch requeue --force NAME.",
+    "unknown twin": "decide about the package named above first: ask the service whether it has it.",
+    "too_many_entries": "split it, or raise the limit in config.yaml and move it back to outbox/.",
+    "too_big": "split it, or raise the limit in config.yaml and move it back to outbox/.",
+    "bomb": "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/.",
+    "unsafe_name": "make the ZIP again with relative names and without `..` in them.",
+    "ambiguous": "make the ZIP again without a comment, and check where this one came from.",
+    "overlapping": "make the ZIP again with an ordinary program, and check where this one came from.",
+    "unsupported": "make the ZIP again with the usual compression (Deflate).",
+}
+"""What to do about a package that was refused here, for each flaw."""
 
 
 def refused(name: str, *, message: str, code: int | None) -> str:
@@ -51,8 +71,9 @@ def rolled_back(name: str, *, integration: str, why: str) -> str:
     )
 
 
-def refused_here(name: str, *, message: str, advice: str) -> str:
+def refused_here(name: str, *, message: str, flaw: str | None) -> str:
     """A reason found in this house: nothing was sent."""
+    advice = ADVICE.get(flaw, ADVICE["corrupt"]) if flaw else f"tfwatch why {printable(name)} tells it."
     return f"{printable(name)} was refused and not sent.\n\nWhy: {message}\nWhat to do: {advice}\n"
 
 
@@ -74,4 +95,4 @@ def after_a_crash(state: PackageState, content: ContentState) -> str:
         return refused_later(state.name, order_id=state.order_id, message=state.reason)
     if content.generation and content.accepted_as is None:
         return refused(state.name, message=state.reason, code=state.code)
-    return refused_here(state.name, message=state.reason, advice=f"tfwatch why {printable(state.name)} tells it.")
+    return refused_here(state.name, message=state.reason, flaw=None)

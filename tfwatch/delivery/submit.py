@@ -13,6 +13,7 @@ from loguru import logger
 from tfwatch.delivery.admit import Admission, Admitted, Claim
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
+from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
@@ -188,7 +189,7 @@ class SubmitDelivery:
             why = "it may have been accepted, and on_unknown_outcome: ask leaves it to you"
         else:
             return True
-        self._failure.park(claim, admitted.package, where, why, attempt=None, code=None)
+        park(self._desk, admitted.package, where, why, dropped_as=claim.dropped_as)
         return False
 
     # --- send ------------------------------------------------------------------------------------------------------

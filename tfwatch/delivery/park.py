@@ -1,0 +1,34 @@
+"""Put a package where a person decides about it: it may have been accepted, and the daemon can't find that out."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from tfwatch.delivery import reasons
+from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.whereabouts import Whereabouts
+from tfwatch.model import Event, Package, Stage, write_detail
+from tfwatch.spool.names import printable
+
+
+def park(
+    desk: Desk,
+    package: Package,
+    where: Whereabouts,
+    why: str,
+    *,
+    dropped_as: str,
+    attempt: int | None = None,
+    code: int | None = None,
+) -> Whereabouts:
+    """Into rejected/, as unknown, with an alert. `attempt`: the tries of a delivery that has just failed."""
+    reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
+    logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
+        "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",
+        printable(package.name), why,
+    )  # fmt: skip
+    failed = "yes" if attempt is not None else None
+    return desk.settle(
+        package, Event.UNKNOWN, where, to=Stage.REJECTED, attempt=attempt, code=code,
+        detail=write_detail(why, failed=failed, dropped=dropped_as), reason=reason,
+    )  # fmt: skip
