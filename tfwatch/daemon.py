@@ -269,9 +269,13 @@ class Daemon:
             self._claim_all(wiring, is_backup=True)
 
     def _find_probe(self) -> None:
-        """Let one package go that waits until deliveries are on again, else one that the rollback rejected."""
-        if not self._scan_wanted:  # it may find one, perhaps the one that was let go
-            self._scan_wanted = self.workshop.waiting.free_while_off(1) or self._rollback.offer_probe()
+        """Let one package go that waits until deliveries are on again, or in limbo, else one the rollback rejected."""
+        if self._scan_wanted:
+            return  # it may find one, perhaps the one that was let go
+        if self.workshop.waiting.free_while_off(1):
+            self._scan_wanted = True
+        elif not self.workshop.dispatch_limbo(is_probe=True):
+            self._scan_wanted = self._rollback.offer_probe()
 
     def _claim_all(self, wiring: Wiring, *, is_backup: bool) -> None:
         while self.workshop.room > 0:

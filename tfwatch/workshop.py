@@ -34,6 +34,7 @@ _TRACKING_LANES: Final = 2
 _NEVER: Final = float("inf")
 _LAST_WORD_SECONDS: Final = 3.0
 """At a stop, a transcription service has so long to answer; then its connections are cut, and each call ends."""
+_LOOK_AT_HELD: Final = 0.2
 _CLEAN_UP: Final = ("", "clean up")
 """Among the backups that are due: look for abandoned uploads."""
 
@@ -247,16 +248,25 @@ class Workshop:
             due = min(self._limbo.values(), default=None)
         return None if due is None else max(0.0, due - time.monotonic())
 
-    def dispatch_limbo(self) -> None:
-        """Try those again whose time has come, as far as there is room."""
+    def dispatch_limbo(self, *, is_probe: bool = False) -> bool:
+        """Try those again whose time has come, as far as there is room; one of them as the probe. True if any."""
         now = time.monotonic()
         with self._lock:
             due = [name for name, moment in self._limbo.items() if moment <= now]
+        was_any = False
         for name in due:
-            if self.room > 0 and self._desk.in_work.take(name):
+            if self.room <= 0 or (is_probe and was_any):
+                break
+            if not self._desk.in_work.take(name):
+                # Whoever holds it says nothing when it lets go.
                 with self._lock:
-                    del self._limbo[name]
-                self.dispatch(Claim(name=name, dropped_as=name, recovered=True))
+                    self._limbo[name] = now + _LOOK_AT_HELD
+                continue
+            with self._lock:
+                del self._limbo[name]
+            self.dispatch(Claim(name=name, dropped_as=name, recovered=True, probe=is_probe))
+            was_any = True
+        return was_any
 
     # --- tracking and backing up -------------------------------------------------------------------------------------
 
