@@ -295,6 +295,34 @@ def test_refused_later_but_not_moved(sandbox: Sandbox, spool: Spool, times: int)
         spool.kill()
 
 
+@pytest.mark.parametrize("earlier", ["nothing", "refused by the service", "delivered"])
+def test_refused_here_but_not_moved(sandbox: Sandbox, spool: Spool, earlier: str) -> None:
+    """REFUSED by the intake last: the reason says so and what to do, whatever the service had said of it before."""
+    if earlier == "refused by the service":
+        sandbox.set_faults(refuse())
+        settle(spool, "rejected")
+        lay_back(spool, "rejected", "outbox")
+    elif earlier == "delivered":
+        settle(spool, "delivered")
+        lay_back(spool, "delivered", "outbox")
+    else:
+        spool.drop("p.zip")
+    if earlier != "delivered":
+        spool.configure(intake={"max_bytes": 100})
+    before = len(spool.events()) if earlier != "nothing" else 0
+    spool.start()
+    wait_until(lambda: "REFUSED" in spool.events()[before:], "it is refused here")
+    spool.wait_for("rejected", "p.zip")
+    reason = spool.reason("p.zip")
+    spool.kill()
+    lay_back(spool, "rejected", ".tfwatch/claimed")
+    (spool.root / "rejected" / "p.zip.reason.txt").unlink()
+    spool.start()
+    spool.wait_for("rejected", "p.zip")
+    assert "was refused and not sent" in reason
+    assert reason == spool.reason("p.zip")
+
+
 def test_deferred_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:
     """DEFERRED last, ZIP in claimed/: it goes back to the outbox, and is delivered once."""
     sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=401))

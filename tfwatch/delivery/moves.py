@@ -155,7 +155,7 @@ class Moves:
             self._desk.move(Stage.SUBMITTED, name, Stage.SUBMITTED, state.name)
         reason = None
         if state.stage is Stage.REJECTED:
-            reason = reasons.after_a_crash(state, self._desk.index.content(state.sha256))
+            reason = reasons.after_a_crash(state)
         detail = f"finished an interrupted move into {state.stage}/"
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tfwatch.ledger.states import ContentState, PackageState
+from tfwatch.ledger.states import PackageState
 from tfwatch.model import Integration, Status
 from tfwatch.spool.names import printable
 
@@ -71,9 +71,9 @@ def rolled_back(name: str, *, integration: str, why: str) -> str:
     )
 
 
-def refused_here(name: str, *, message: str, flaw: str | None) -> str:
+def refused_here(name: str, *, message: str, flaw: str) -> str:
     """A reason found in this house: nothing was sent."""
-    advice = ADVICE.get(flaw, ADVICE["corrupt"]) if flaw else f"tfwatch why {printable(name)} tells it."
+    advice = ADVICE.get(flaw, ADVICE["corrupt"])
     return f"{printable(name)} was refused and not sent.\n\nWhy: {message}\nWhat to do: {advice}\n"
 
 
@@ -85,14 +85,14 @@ def renamed(text: str, *, was: str, name: str) -> str:
     )
 
 
-def after_a_crash(state: PackageState, content: ContentState) -> str:
+def after_a_crash(state: PackageState) -> str:
     """The same, from what the log adds up to: the daemon died after it had logged the rejection."""
     if state.by_rollback:
         return rolled_back(state.name, integration=Integration.GOTRANSCRIPT.value, why=state.reason)
     if state.status is Status.UNKNOWN:
         return unknown(state.name, sha256=state.sha256, why=state.reason)
+    if state.flaw:
+        return refused_here(state.name, message=state.reason, flaw=state.flaw)
     if state.order_id:
         return refused_later(state.name, order_id=state.order_id, message=state.reason)
-    if content.generation and content.accepted_as is None:
-        return refused(state.name, message=state.reason, code=state.code)
-    return refused_here(state.name, message=state.reason, flaw=None)
+    return refused(state.name, message=state.reason, code=state.code)

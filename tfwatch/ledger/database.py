@@ -14,7 +14,7 @@ from tfwatch import disk
 TABLES: Final = ("package", "content", "receipt", "integration")
 """All that is computed from the log's rows; `meta` says how far that went."""
 
-_SCHEMA_VERSION: Final = 3
+_SCHEMA_VERSION: Final = 4
 
 BESIDE_BYTES: Final = 4 << 20
 """Of changes beside the file, after which they are brought into it."""
@@ -26,7 +26,7 @@ CREATE TABLE package (
     stage TEXT, status TEXT, first_at TEXT NOT NULL, changed_at TEXT NOT NULL, event TEXT NOT NULL,
     rounds INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     order_id TEXT NOT NULL DEFAULT '', profile TEXT, base_url TEXT,
-    accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '',
+    accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '', flaw TEXT,
     forced INTEGER NOT NULL DEFAULT 0, by_rollback INTEGER NOT NULL DEFAULT 0, by_hand INTEGER NOT NULL DEFAULT 0,
     requeued_by TEXT, backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sha256, name)

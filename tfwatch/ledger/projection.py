@@ -161,7 +161,7 @@ def _nothing(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, st
 
 def _attempted(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
     row |= {"rounds": row["rounds"] + 1, "retry_at": None, "by_rollback": 0, "by_hand": 0, "order_id": ""}
-    row["requeued_by"] = None
+    row |= {"requeued_by": None, "flaw": None}
     row |= {"profile": facts.get("profile"), "base_url": facts.get("base_url"), "accepted_at": None, "settled_at": None}
 
 
@@ -175,7 +175,7 @@ def _completed(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, 
 
 
 def _refused(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
-    row |= {"failures": 0, "retry_at": None, "forced": 0}
+    row |= {"failures": 0, "retry_at": None, "forced": 0, "flaw": facts.get("flaw")}
 
 
 def _failed(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
@@ -190,13 +190,13 @@ def _rolled_back(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str
 
 def _requeued(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
     row |= {"forced": int(facts.get("forced") == "yes"), "by_rollback": 0, "by_hand": 0, "retry_at": None}
-    row |= {"failures": 0, "settled_at": None, "requeued_by": record.actor.value}
+    row |= {"failures": 0, "settled_at": None, "requeued_by": record.actor.value, "flaw": None}
 
 
 def _moved(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
     if record.from_stage is record.to_stage:
         return  # another name, nothing else
-    row |= {"by_rollback": 0, "retry_at": None}
+    row |= {"by_rollback": 0, "retry_at": None, "flaw": None}
     if record.to_stage is Stage.DELIVERED:
         settled_before = record.from_stage is Stage.SUBMITTED or row["settled_at"] is not None
         by_hand = record.actor is Actor.OPERATOR and not settled_before

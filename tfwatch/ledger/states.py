@@ -16,8 +16,9 @@ class PackageState:
     """What the log says of one package now. `stage` None: in no folder (taken away or pruned).
 
     `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `event`, `reason`:
-    the last row and its words for people; a finished move changes neither. `by_rollback`: a rollback put it into
-    rejected/. `forced`: an operator asked for a further order. `requeued_by`: who put it back into the outbox since it
+    the last row and its words for people; a finished move changes neither. `flaw`: what it was refused for in this
+    house; None when it wasn't, or the service refused it. `by_rollback`: a rollback put it into rejected/. `forced`:
+    an operator asked for a further order. `requeued_by`: who put it back into the outbox since it
     was last attempted. Moments are UTC.
     """
 
@@ -40,6 +41,7 @@ class PackageState:
     retry_at: datetime | None
     code: int | None
     reason: str
+    flaw: str | None
     forced: bool
     by_rollback: bool
     by_hand: bool
