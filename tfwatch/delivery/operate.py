@@ -17,8 +17,6 @@ from tfwatch.model import Actor, Event, Integration, Stage, write_detail
 from tfwatch.requests import BadRequest, Request
 from tfwatch.spool.names import printable
 
-_AGAIN = (Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED)
-
 
 class Operate:
     """Takes request files. Doing one twice is doing it once: a crash may come before it is removed."""
@@ -92,14 +90,14 @@ class Operate:
         return True
 
     def _requeue(self, name: str, sha256: str, request: Request) -> bool:
-        state = self._desk.index.package(sha256, name)
-        if state is None or state.stage is None:
-            logger.warning("requeue {}: no such package in any folder", printable(name))
-            return True
         with self._desk.in_work.holding(name) as mine:
             if not mine:
                 return False
-            self._requeue_held(state, request)
+            state = self._desk.index.package(sha256, name)
+            if state is None or state.stage is None:
+                logger.warning("requeue {}: no such package in any folder", printable(name))
+            else:
+                self._requeue_held(state, request)
         return True
 
     def _back_up_again(self, name: str, sha256: str, request: Request) -> bool:
@@ -121,13 +119,32 @@ class Operate:
         name = printable(state.name)
         if state.stage in (Stage.SUBMITTED, Stage.DELIVERED) and not request.forced:
             logger.warning("requeue {}: it was accepted already; a second order needs --force", name)
-        elif state.stage in _AGAIN and self._desk.folders.look(state.stage, state.name) is not None:
-            self._desk.requeue(state, actor=Actor.OPERATOR, forced=request.forced, why=f"requeued by {request.user}")
-        elif state.stage in _AGAIN and self._desk.folders.look(Stage.OUTBOX, state.name) is not None:
-            # The file was moved, then the daemon died before it could say so.
-            self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=request.forced, why=f"by {request.user}")
-        elif state.stage is Stage.OUTBOX and request.forced and not state.forced:
-            # The same, but the start saw the moved file first and took it for a plain move.
+        elif state.stage is Stage.CLAIMED:
+            logger.warning("requeue {}: it is being worked on; nothing was done: tfwatch why {}", name, name)
+        elif state.stage is Stage.OUTBOX:
+            self._note_requeued(state, request)
+        elif not self._bring_back(state, request):
+            logger.warning(
+                "requeue {}: its file is not in the folder where the log has it, nor in outbox/; nothing was done: "
+                "tfwatch why {}", name, name,
+            )  # fmt: skip
+
+    def _bring_back(self, state: PackageState, request: Request) -> bool:
+        """False when somebody has taken the file away."""
+        assert state.stage is not None
+        forced, why = request.forced, f"requeued by {request.user}"
+        if self._desk.folders.look(state.stage, state.name) is not None:
+            return self._desk.requeue(state, actor=Actor.OPERATOR, forced=forced, why=why)
+        if self._desk.folders.look(Stage.OUTBOX, state.name) is None:
+            return False
+        # The file was moved, then the daemon died before it could say so.
+        self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=forced, why=why)
+        return True
+
+    def _note_requeued(self, state: PackageState, request: Request) -> None:
+        """It lies in the outbox. Nothing is left to do for a request that was carried out before a crash."""
+        if request.forced and not state.forced:
+            # The file was moved, and the start saw it before the request and took it for a plain move.
             self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=True, why=f"requeued by {request.user}")
-        elif state.stage is Stage.OUTBOX and state.event is not Event.REQUEUED:
-            logger.info("requeue {}: it waits in outbox/ already; it is tried at once", name)
+        elif state.event is not Event.REQUEUED:
+            logger.info("requeue {}: it waits in outbox/ already; it is tried at once", printable(state.name))
