@@ -164,19 +164,19 @@ def _apply_when_there_is_room(
 ) -> None:
     """Bring the projection up to rows that are on disk. A full disk is waited for: a projection with a gap would be
     believed. Raises `IndexUnusable`, and `IndexUnwritable` when told to stop."""
-    told = False
     while True:
         try:
             index.apply(records, position)
         except IndexUnwritable as error:
             if stop.is_set():
                 raise
-            if not told:
-                told = True
+            if not index.no_room:
                 logger.bind(EVENT="ALERT").warning("{}; deliveries wait for room", error)
+            index.no_room = str(error)
             stop.wait(_ROOM_SECONDS)
         else:
-            if told:
+            if index.no_room:
+                index.no_room = ""
                 logger.bind(EVENT="ALERT").warning("the index: there is room again; deliveries go on")
             return
 

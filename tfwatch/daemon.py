@@ -121,6 +121,7 @@ class Daemon:
         self._take_signals()
         self._folders.hold()
         self.desk.while_waiting = self._beat_while_waiting
+        self._log.while_waiting = self._beat_while_the_index_waits
         self._rollback.lifted = self.workshop.take_up_again
         try:
             self._start()
@@ -183,6 +184,11 @@ class Daemon:
         """The loop, too, waits for room on a full disk; it is alive, and says why it waits."""
         if threading.current_thread() is threading.main_thread():
             self._health.beat(self)
+
+    def _beat_while_the_index_waits(self) -> None:
+        """A row is on disk and the index finds no room for it. Waiting for anything else of the log is no life."""
+        if self.desk.index.no_room:
+            self._beat_while_waiting()
 
     def _finish(self) -> int:
         """Within ten seconds: lanes put down what they hold; what can't be put down is recovered at the next start."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import STAGES, Spool, wait_until, zip_bytes
 from tests.support.host import fill, mounted
 from tests.support.portal import digest, ordered
+from tests.support.require import need_module
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
 
@@ -97,6 +101,32 @@ def test_stopping_on_a_full_disk(sandbox: Sandbox, small: Spool) -> None:
     sandbox.set_faults()
     small.start()
     assert_all_delivered_once(sandbox, small)
+
+
+def test_a_row_that_fits_and_an_index_that_does_not(small: Spool, tmp_path: Path) -> None:
+    """The loop itself waits for the index: it says why, beats on for the watchdog, and goes on once there is room."""
+    need_module("systemd.daemon")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(10)
+        small.start(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(3 * 10**6)})
+        ballast = fill(small.root)
+        small.configure(integrations={"gotranscript": {"enabled": False}})
+        wait_until(lambda: "deliveries wait for room" in small.output.read_text(), "the index finds no room")
+        small.wait_for_event("DISABLED")
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                systemd.recv(65536)
+        systemd.settimeout(10)
+        heard = b""
+        while heard.count(b"WATCHDOG=1") < 3 or b"index.sqlite" not in heard:
+            heard += systemd.recv(65536)
+        ballast.unlink()
+        wait_until(lambda: "there is room again" in small.output.read_text(), "it goes on")
+        small.wait_for_state(lambda state: state["integrations"]["gotranscript"]["state"] == "off", "it is off")
+        small.wait_for_state(lambda state: state["problems"] == [], "no problem is left")
+        assert 0 == small.stop()
 
 
 def test_little_space_is_only_told(sandbox: Sandbox, spool: Spool) -> None:

@@ -422,3 +422,17 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         assert stayed.seq + 1 == len(names(path))
     finally:
         subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_who_waits_for_long_may_do_something_meanwhile(path: Path) -> None:
+    """While the projection can't take a group, each waiting thread is called, and the row is on disk already."""
+    ready, called = threading.Event(), threading.Event()
+    with opened(path, on_commit=lambda records, position: ready.wait(20) and None) as log:
+        log.while_waiting = called.set
+        thread = threading.Thread(target=log.append, args=([moved("a")],))
+        thread.start()
+        assert called.wait(20)
+        assert ["a"] == names(path)
+        ready.set()
+        thread.join(20)
+        assert not thread.is_alive()

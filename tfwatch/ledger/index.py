@@ -47,13 +47,17 @@ _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our 
 
 
 class Index:
-    """The projection. Safe to use from several threads: one connection writes, one reads."""
+    """The projection. Safe to use from several threads: one connection writes, one reads.
+
+    `no_room`: why rows of the log wait to be applied, as whoever waits with them says; empty while none do.
+    """
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         """Open or make it; a file of another version, or one that is damaged, is replaced by an empty one.
 
         `read_only`: nothing is made or changed, not even a side file; raises sqlite3.Error when that can't be done.
         """
+        self.no_room = ""
         self._path = path
         self._lock = threading.Lock()
         self._mistrusted = False

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -36,6 +36,9 @@ OnCommit = Callable[[Sequence[DeliveryRecord], Position], None]
 
 _PIECE_BYTES: Final = 64 * 1024
 """Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
+
+_WAIT_SECONDS: Final = 1.0
+"""An `append` that waits for longer says so, each time anew."""
 
 _MODE: Final = 0o640
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
@@ -64,7 +67,8 @@ class _Call:
 class Log:
     """The one writer of log.csv. Use `Log.open`. Safe to use from several threads.
 
-    `cut`: bytes of a torn tail that were cut and saved when it was opened, 0 when it was whole.
+    `cut`: bytes of a torn tail that were cut and saved when it was opened, 0 when it was whole. `while_waiting` is
+    called each second by every thread whose `append` waits.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Log:
     ) -> None:
         self.path = path
         self.cut = cut
+        self.while_waiting: Callable[[], None] = lambda: None
         self._fd = fd
         self._position = position
         self._last_at = last_at
@@ -161,6 +166,8 @@ class Log:
             if self._closed:
                 raise RuntimeError(f"{escape(self.path)} is closed")
             self._queue.put(call)
+        while not wait([call.outcome], _WAIT_SECONDS).done:
+            self.while_waiting()
         error = call.outcome.exception()
         if isinstance(error, LogUnwritable):
             raise LogUnwritable(error.errno, error.strerror, self.path) from error

@@ -119,6 +119,8 @@ def _problems(daemon: Running) -> list[str]:
     folders, policy = daemon.desk.folders, daemon.wiring.policy
     if daemon.desk.disk_full_since is not None:
         problems.append(f"{daemon.desk.disk_full_since}; deliveries wait: free some space (df -h, df -i)")
+    if daemon.desk.index.no_room:
+        problems.append(f"{daemon.desk.index.no_room}; deliveries wait for room")
     if folders.is_away:
         problems.append(f"{folders.root}: {AWAY}")
     problems += [daemon.desk.why_apart(stage) for stage in sorted(daemon.desk.apart)]
