@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.daemon import Spool, wait_until
 from tests.support.daemon import spool as make_spool
+from tests.support.host import mounted
 from tfwatch.model import Integration
 from tfwatch.sandbox.faults import Fault, FaultKind, Target
 from tfwatch.sandbox.server import Sandbox
@@ -310,3 +311,29 @@ def restart(spool: Spool) -> None:
 
 def by_method(sandbox: Sandbox) -> dict[str, int]:
     return sandbox.requests()["by_method"]  # type: ignore[return-value]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("where", [".tfwatch/claimed", ".tfwatch"])
+def test_an_unknown_one_under_a_mount_is_not_gone(sandbox: Sandbox, spool: Spool, where: str) -> None:
+    """A mount covers what waits there: nobody is said to have taken it, and its next round finds the one order."""
+    set_policy(spool, "lookup", retry={"attempts": 1})
+    spool.configure(spool={"rescan_seconds": 1})
+    sandbox.set_faults(lost(), Fault(kind=FaultKind.STATUS, status=503, target=Target.LOOKUP))
+    spool.start()
+    spool.drop("p.zip")
+    spool.wait_for_event("UNKNOWN", "p.zip")
+    rounds = len(spool.events("p.zip"))
+    with mounted(spool.root / where, "tmpfs"):
+        spool.wait_for_state(
+            lambda state: [text for text in state["problems"] if f"umount {spool.root / where}" in text],
+            "status names the mount",
+        )
+        sandbox.set_faults()
+        seen = spool.state()["at"]
+        wait_until(lambda: spool.state()["at"] != seen, "it goes on beating", 60)
+        assert "MOVED" not in spool.events("p.zip")
+    spool.wait_for("delivered", "p.zip", seconds=90)
+    assert {"ATTEMPTED", "UNKNOWN", "ACCEPTED", "COMPLETED"} >= set(spool.events("p.zip"))
+    assert rounds < len(spool.events("p.zip"))
+    assert 1 == len(sandbox.orders())

@@ -193,13 +193,16 @@ def covered(folder: Path, kind: str, beside: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+_SHOWN = ("outbox", "submitted", "delivered")
+
+
 @pytest.mark.root
 def test_another_mount_on_a_folder(tmp_path: Path, extent: Extent) -> None:
     """No file can be renamed across: it is said, packages wait, and once it is unmounted all go on by themselves."""
-    cases = [(stage, kind) for stage in ("outbox", "submitted", "delivered") for kind in ("tmpfs", "bind")]
+    cases = [(stage, kind) for stage in (*_SHOWN, ".tfwatch/claimed", ".tfwatch") for kind in ("tmpfs", "bind")]
     tried = cases if extent.packages >= FULL else extent.sample(cases, "mounts")
     for stage, kind in tried:
-        home = tmp_path / f"{stage}-{kind}"
+        home = tmp_path / f"{stage.replace('/', '-')}-{kind}"
         home.mkdir()
         with Sandbox() as sandbox, make_spool(home, sandbox.url, sandbox.api_key) as spool:
             sandbox.set_settings(portal={"verdict_delay": 0.0})
@@ -228,6 +231,7 @@ def cover_and_uncover(sandbox: Sandbox, spool: Spool, stage: str, kind: str) -> 
         )
         spool.wait_for_state(lambda state: state, "it beats")
         seen = spool.state()["at"]
+        wait_until((spool.root / ".tfwatch/requests").is_dir, "what is missing on the mount is made", PATIENCE)
         spool.ask("disable", integration=Integration.S3)
         spool.wait_for_state(lambda state: state["at"] != seen, "it goes on beating", PATIENCE)
         assert "under.zip" not in spool.names("delivered") | spool.names(stage)

@@ -19,7 +19,7 @@ from tfwatch.delivery.admit import Admission, Claim
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
-from tfwatch.model import Event, Package, Stage, Status
+from tfwatch.model import Actor, Event, Package, Stage, Status
 from tfwatch.spool.intake import Limits
 
 LIMITS = Limits(max_bytes=10**9, max_entries=1000, max_uncompressed_bytes=10**9)
@@ -68,6 +68,20 @@ def test_an_attempted_one_waits_behind_its_twin_in_claimed(
     assert admit(house, admission, recovered=True) is None
     assert [Stage.CLAIMED] == house.stages(about)
     assert ["p.zip"] == limbo
+
+
+def test_only_the_outbox_is_a_decision(house: House, admission: Admission) -> None:
+    """One whose outcome is unknown was taken away and is found in claimed/: nobody has said that it be sent again."""
+    about = lay(house, zip_bytes())
+    where = house.desk.settle(about, Event.UNKNOWN, house.attempt(about), to=Stage.CLAIMED)
+    house.desk.settle(about, Event.MOVED, where, to=None, actor=Actor.OPERATOR)
+    assert admission.recover(Claim(name="p.zip", dropped_as="p.zip", recovered=True))
+    assert [Stage.CLAIMED] == house.stages(about)
+    state = house.index.package(about.sha256, about.name)
+    assert state is not None
+    assert (Stage.CLAIMED, Status.UNKNOWN, None) == (state.stage, state.status, state.requeued_by)
+    assert admission.recover(Claim(name="p.zip", dropped_as="p.zip", recovered=True))
+    assert ["ATTEMPTED", "UNKNOWN", "MOVED", "MOVED"] == house.events(about)
 
 
 def test_a_new_one_waits_behind_its_twin_in_the_outbox(house: House, admission: Admission, limbo: list[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.host import mounted
 from tests.unit.house import House, house, package, waiting
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.in_work import InWork
@@ -116,6 +117,29 @@ def test_both_folders_are_synced_after_the_rename(home: House, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", fsync)
     home.desk.settle(about, Event.ACCEPTED, where, order_id="1")
     assert [("submitted", [S]), ("claimed", [S])] == synced
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("where", [".tfwatch/claimed", ".tfwatch", "submitted"])
+def test_a_move_waits_until_a_mount_is_gone(home: House, where: str) -> None:
+    """Under it a file can't be renamed or isn't even seen: nobody is said to have taken it, and then it moves."""
+    about = home.lay(package(), O)
+    at = home.attempt(about)
+    waits = threading.Event()
+    home.desk.while_waiting = waits.set
+
+    def settle() -> None:
+        home.desk.settle(about, Event.ACCEPTED, at, order_id="1")
+
+    lane = threading.Thread(target=settle)
+    with mounted(Path(home.folders.root) / where, "tmpfs"):
+        lane.start()
+        assert waits.wait(20), "it waits"
+    lane.join(20)
+    assert not lane.is_alive()
+    assert ["ATTEMPTED", "ACCEPTED"] == home.events(about)
+    assert [S] == home.stages(about)
+    assert {} == home.desk.apart
 
 
 def test_a_folder_that_can_not_be_synced_ends_it(home: House, monkeypatch: pytest.MonkeyPatch) -> None:

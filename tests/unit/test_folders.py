@@ -367,17 +367,6 @@ def test_access_is_described_for_people(folders: Folders) -> None:
     assert f"owner {os.getuid()}:{os.getgid()}, mode 0600" == folders.describe(Stage.OUTBOX, "a.zip")
 
 
-def test_a_replaced_folder_has_another_identity(folders: Folders) -> None:
-    """Renaming a folder away and making it anew is noticed, and so is its absence."""
-    before = folders.identity(Stage.OUTBOX)
-    os.rename(folders.folder(Stage.OUTBOX), folders.folder(Stage.OUTBOX) + ".old")
-    assert folders.identity(Stage.OUTBOX) is None
-    folders.prepare()
-
-    assert before is not None
-    assert folders.identity(Stage.OUTBOX) not in (None, before)
-
-
 def test_a_folder_shows_when_names_came_and_went(folders: Folders) -> None:
     """Its time stamp moves with every arrival and departure, and not with a file's growth."""
     lay(folders, Stage.OUTBOX, "a.zip")
@@ -429,15 +418,6 @@ def test_a_package_that_is_gone_can_not_be_moved(folders: Folders) -> None:
         folders.move(Stage.OUTBOX, "a.zip", Stage.CLAIMED)
 
 
-def test_a_removed_package_is_gone(folders: Folders) -> None:
-    """Retention removes one file and nothing else."""
-    lay(folders, Stage.DELIVERED, "a.zip")
-    lay(folders, Stage.DELIVERED, "b.zip")
-    folders.remove(Stage.DELIVERED, "a.zip")
-
-    assert {"b.zip"} == folders.names(Stage.DELIVERED)
-
-
 def test_a_folder_that_can_not_be_synced_is_an_error(folders: Folders) -> None:
     """Nobody is told that a move is on disk when it isn't."""
     os.rmdir(folders.folder(Stage.DELIVERED))
@@ -481,19 +461,27 @@ def test_a_held_spool_is_worked_on_while_its_path_leads_elsewhere(root: Path, fo
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
-def test_a_mount_on_a_folder_is_named(folders: Folders, root: Path, tmp_path: Path, kind: str) -> None:
-    """Also one of the same file system, whose device number is the same."""
-    assert frozenset() == folders.apart()
+@pytest.mark.parametrize(
+    ("where", "stage"),
+    [("outbox", Stage.OUTBOX), (".tfwatch/claimed", Stage.CLAIMED), (".tfwatch", Stage.CLAIMED)],
+)
+def test_a_mount_on_a_folder_is_named(
+    folders: Folders, root: Path, tmp_path: Path, where: str, stage: Stage, kind: str
+) -> None:
+    """The stage that lies under it, and the very folder to unmount; also one of the same file system."""
+    assert {} == folders.apart()
     (tmp_path / "beside").mkdir()
-    outbox = str(root / "outbox")
-    how = ["--bind", str(tmp_path / "beside"), outbox] if kind == "bind" else ["-t", "tmpfs", "tmpfs", outbox]
+    folder = str(root / where)
+    how = ["--bind", str(tmp_path / "beside"), folder] if kind == "bind" else ["-t", "tmpfs", "tmpfs", folder]
     if NOT_ROOT or subprocess.run(["mount", *how], capture_output=True).returncode != 0:
         pytest.skip("can't mount here: needs root")
     try:
-        assert {Stage.OUTBOX} == folders.apart()
+        assert {stage: folder} == folders.apart()
+        folders.prepare()
+        assert {stage: folder} == folders.apart(), "also with the folders made anew that are missing there"
     finally:
-        subprocess.run(["umount", outbox], check=True)
-    assert frozenset() == folders.apart()
+        subprocess.run(["umount", folder], check=True)
+    assert {} == folders.apart()
 
 
 def test_a_name_is_free_when_no_other_stage_has_it(folders: Folders) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.host import mounted
 from tests.unit.house import House, house, package, waiting
 from tfwatch.delivery.moves import Moves
 from tfwatch.delivery.progress import Board
@@ -114,3 +115,22 @@ def test_what_is_gone_is_said_to_be_gone_beside_a_leased_file(home: House, moves
     assert ["REFUSED", "MOVED"] == home.events(gone)
     assert ["REFUSED"] == home.events(other)
     assert stage_of(home, gone) is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("where", [".tfwatch/claimed", ".tfwatch", "delivered"])
+def test_nothing_is_gone_that_may_lie_under_a_mount(home: House, moves: Moves, where: str) -> None:
+    """Neither what was sent with an unknown outcome, nor what waits for its next round, nor what is settled."""
+    unknown, deferred, done = (package(f"{name}.zip") for name in ("unknown", "deferred", "done"))
+    for about in (unknown, deferred, done):
+        home.lay(about, O)
+    home.desk.settle(unknown, Event.UNKNOWN, home.attempt(unknown), to=C)
+    home.desk.settle(deferred, Event.DEFERRED, home.attempt(deferred))
+    home.folders.move(O, deferred.name, C)
+    home.complete(done)
+    before = home.events()
+    with mounted(Path(home.folders.root) / where, "tmpfs"):
+        assert not moves.sweep()
+        assert before == home.events()
+    assert moves.sweep()
+    assert before == home.events()

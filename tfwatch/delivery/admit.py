@@ -327,6 +327,12 @@ class Admission:
         """Found in claimed/ at start, or waiting there: finish the move its last fact announced, if any."""
         if state.stage is Stage.CLAIMED:
             return self._interrupted(state, where)
+        if state.stage is None and self._desk.index.content(state.sha256).unknown:
+            # Somebody took it away and put it back here. That it be sent again is said by putting it into outbox/.
+            detail = "found in claimed/ again; whether it was accepted is not known"
+            return self._desk.settle(
+                package_of(state), Event.MOVED, where, to=Stage.CLAIMED, actor=Actor.OPERATOR, detail=detail
+            )
         if state.stage in (None, Stage.OUTBOX) or self._desk.folders.look(state.stage, state.name) is not None:
             self._put_back(claim)
             return None

@@ -28,6 +28,7 @@ _LOOK_AT_HELD: Final = 0.2
 _FEW: Final = 64
 """So many unfinished files are looked at on every ring of the bell; more of them only when they have changed."""
 _LEASED: Final = Probe(state=Finish.BEING_WRITTEN, why="is held by another program (a lease)", proven_by="lease")
+_COVERED: Final = Probe(state=Finish.BEING_WRITTEN, why="lies under another mount", proven_by="lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,8 @@ class Outbox:
         except BlockingIOError:
             return _LEASED
         except FileNotFoundError:
+            if self._desk.look_at_mounts():
+                return _COVERED
             raise
         except OSError as error:
             return _unreadable(error)

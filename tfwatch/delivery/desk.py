@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -86,7 +86,7 @@ class Desk:
         self._pause = threading.Event()
         self._moved: set[tuple[str, str]] = set()
         self._mounts_lock = threading.Lock()
-        self.apart: frozenset[Stage] = frozenset()
+        self.apart: Mapping[Stage, str] = {}
 
     def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
         """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
@@ -216,38 +216,29 @@ class Desk:
         self.folders.sync(target, source)
 
     def _rename(self, source: Stage, name: str, target: Stage, new_name: str | None) -> bool:
-        """False when another mount is in the way, which is said."""
+        """False when another mount is in the way, which is said. What isn't found may lie under it."""
+        was_apart = self.apart
         try:
             self._when_there_is_room(lambda: self.folders.move(source, name, target, new_name))
         except OSError as error:
             if error.errno in disk.NO_ROOM:
                 raise Stopping("a folder of the spool has no room") from error
-            was_apart = self.apart
-            if error.errno == errno.EXDEV and (self.look_at_mounts() or was_apart):
+            if error.errno in (errno.EXDEV, errno.ENOENT) and (self.look_at_mounts() or was_apart):
                 return False
             raise
         if self.apart:
             self.look_at_mounts()
         return True
 
-    def look_at_mounts(self) -> frozenset[Stage]:
-        """The folders on which somebody has put another mount since the start; each is told of once."""
+    def look_at_mounts(self) -> Mapping[Stage, str]:
+        """The stages over which somebody has put another mount since the start → its folder; each is told of once."""
         with self._mounts_lock:
             before, self.apart = self.apart, self.folders.apart()
-            for stage in self.apart - before:
-                logger.bind(EVENT="ALERT").warning("{}", self.why_apart(stage))
-            for stage in before - self.apart:
-                words = "{}: is no mount of its own any more; packages go on"
-                logger.bind(EVENT="ALERT").warning(words, self.folders.folder(stage))
+            for stage in sorted(self.apart.keys() - before.keys()):
+                logger.bind(EVENT="ALERT").warning("{}", why_apart(self.apart[stage]))
+            for stage in sorted(before.keys() - self.apart.keys()):
+                logger.bind(EVENT="ALERT").warning("{}: is no mount of its own any more; packages go on", before[stage])
             return self.apart
-
-    def why_apart(self, stage: Stage) -> str:
-        """What is wrong with a folder that is a mount of its own, and what to do."""
-        folder = self.folders.folder(stage)
-        return (
-            f"{folder}: is a mount of its own, so no file can be renamed into or out of it; packages wait: "
-            f"umount {folder}"
-        )
 
     def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> bool:
         """Bring a package back into the outbox. Here the file goes first: it may be moved by hand just as well.
@@ -335,3 +326,10 @@ class Desk:
         except OSError as error:
             # The package and its fact are safe; only the note beside it is missing, and `why` has the same words.
             logger.warning("rejected/{}: its reason file can't be written: {}", printable(name), error)
+
+
+def why_apart(folder: str) -> str:
+    """What is wrong with a folder that is a mount of its own, and what to do."""
+    return (
+        f"{folder}: is a mount of its own, so no file can be renamed into or out of it; packages wait: umount {folder}"
+    )

@@ -204,8 +204,9 @@ class Moves:
             return True
         if stage in (Stage.OUTBOX, Stage.CLAIMED) and self._lies(Stage.CLAIMED, name):
             return True
-        if stage in self._desk.look_at_mounts():
-            return False  # it lies there still, under the mount
+        if self._desk.look_at_mounts():
+            self._soon = True
+            return False  # it may lie under the mount
         back = self._in_outbox(state)
         if back is not None and stage in (Stage.OUTBOX, Stage.CLAIMED):
             return True  # it is claimed from there, and goes on from where the log has it

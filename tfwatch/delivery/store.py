@@ -156,7 +156,9 @@ class Store:
         except Stopping:
             return BETWEEN_BACKUPS.initial
         except (FileNotFoundError, NotAPackage):
-            logger.warning("delivered/{}: vanished before it was backed up", printable(state.name))
+            if self._desk.look_at_mounts():
+                return BETWEEN_BACKUPS.initial  # it may lie under the mount
+            logger.warning("{}/{}: vanished before it was backed up", where.file, printable(state.name))
             return None
         except PermissionError as error:
             path = printable(self._desk.folders.path(where.file, state.name))

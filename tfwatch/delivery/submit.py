@@ -74,6 +74,9 @@ class SubmitDelivery:
         try:
             fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
         except (FileNotFoundError, NotAPackage):
+            if self._desk.look_at_mounts():
+                self._in_limbo(claim.name, BETWEEN_ROUNDS.initial)  # it may lie under the mount
+                return
             logger.warning("{}: vanished from claimed/ before it was read", printable(claim.name))
             return
         except (PermissionError, BlockingIOError) as error:

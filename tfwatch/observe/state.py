@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from tfwatch.delivery.claim import Outbox
-from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.desk import Desk, why_apart
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.model import Integration, Stage, rfc3339
@@ -123,7 +123,7 @@ def _problems(daemon: Running) -> list[str]:
         problems.append(f"{daemon.desk.index.no_room}; deliveries wait for room")
     if folders.is_away:
         problems.append(f"{folders.root}: {AWAY}")
-    problems += [daemon.desk.why_apart(stage) for stage in sorted(daemon.desk.apart)]
+    problems += [why_apart(folder) for folder in sorted(daemon.desk.apart.values())]
     if shortage := folders.shortage(policy.min_free_bytes):
         problems.append(shortage)
     if daemon.watch.deaf:

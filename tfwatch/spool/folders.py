@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
 from typing import BinaryIO, Final
 
 from tfwatch.model import Stage
@@ -187,14 +188,6 @@ class Folders(Papers):
             return f"its folder is sticky and not ours: chown {os.geteuid()} {folder}"
         return f"chattr -i -a '{printable(self.path(stage, name))}'"
 
-    def identity(self, stage: Stage) -> tuple[int, int] | None:
-        """Device and inode of a stage's folder: it changes when somebody replaces the folder."""
-        try:
-            info = os.stat(self._at(stage))
-        except OSError:
-            return None
-        return info.st_dev, info.st_ino
-
     def sees_every_writer(self, stage: Stage) -> bool:
         """Whether nobody but this machine writes there, so that every arrival raises an event. Raises OSError."""
         fd = os.open(self._at(stage), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -203,15 +196,19 @@ class Folders(Papers):
         finally:
             os.close(fd)
 
-    def apart(self) -> frozenset[Stage]:
-        """Stages on whose folder somebody has put a mount: no file can be renamed into or out of it."""
-        home = mount_of(self._at(Stage.CLAIMED))
-        found = set()
+    def apart(self) -> dict[Stage, str]:
+        """Stages that lie on a mount somebody has put over the spool → the folder it is on.
+
+        No file can be renamed into or out of these, and what lay there before is not to be seen.
+        """
+        home = mount_of(self._root.here)
+        found = {}
         for stage in Stage:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if mount_of(self._at(stage)) != home:
-                    found.add(stage)
-        return frozenset(found)
+            for where in accumulate(WHERE[stage].split("/"), os.path.join):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    if stage not in found and mount_of(self._in(where)) != home:
+                        found[stage] = os.path.join(self.root, where)
+        return found
 
     def changed_ns(self, stage: Stage) -> int:
         """When a name last came or went there, ns."""
@@ -304,11 +301,6 @@ class Folders(Papers):
         for stage in stages:
             with suppress(FileNotFoundError):
                 self._sync(self._at(stage))
-
-    def remove(self, stage: Stage, name: str) -> None:
-        """Remove a package that is backed up and logged as such; synced."""
-        os.unlink(self._at(stage, name))
-        self.sync(stage)
 
 
 def _free_bytes(info: os.statvfs_result) -> int:
