@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.host import mounted
-from tests.unit.house import House, house, package, waiting
+from tests.unit.house import House, fact, house, package, waiting
 from tfwatch.delivery.moves import Moves
 from tfwatch.delivery.progress import Board
 from tfwatch.model import Event, Package, Stage
@@ -90,6 +90,20 @@ def test_a_move_is_settled_once_its_lease_is_gone(home: House, moves: Moves, fol
     assert D is stage_of(home, about, name)
     assert ["REFUSED", "MOVED"] == home.events(about)
     assert [name] == followed
+
+
+def test_a_move_that_a_crash_cut_short_is_finished_after_a_lease(home: House, moves: Moves) -> None:
+    """It could not be read at the start: later, too, it is a move of the daemon's own, and nobody is said to have made
+    one."""
+    about = home.lay(package(), O)
+    home.accept(about)
+    home.record(fact(about, Event.COMPLETED, S, D, order_id="4711"))
+    with leased(home.folders.path(S, about.name)):
+        assert not moves.sweep(recovering=True)
+        assert not moves.sweep()
+    assert moves.sweep()
+    assert [D] == home.stages(about)
+    assert ["ATTEMPTED", "ACCEPTED", "COMPLETED", "RECOVERED"] == home.events(about)
 
 
 def test_one_in_the_outbox_that_is_leased_is_not_taken_away(home: House, moves: Moves) -> None:

@@ -49,6 +49,7 @@ class Moves:
         self._delivered = delivered
         self._unchanged_since: dict[Stage, int] = {}
         self._soon = False
+        self._since_start: set[tuple[Stage, str]] = set()
         self._unread_sizes: set[int] = set()
         self._told: dict[tuple[Stage, str], int | None] = {}
 
@@ -57,7 +58,7 @@ class Moves:
 
         What may not be read, or the disk doesn't give, is told and looked at again by the next sweep, whenever that is.
         `recovering`: the daemon has just started, so a settled package still in submitted/ is a move of its own that
-        a crash cut short, not a person's.
+        a crash cut short, not a person's; also when it can't be read until later.
         """
         try:
             return self._sweep(recovering=recovering)
@@ -106,7 +107,11 @@ class Moves:
         try:
             read = self._read(stage, name)
         except _NotNow:
+            if recovering:
+                self._since_start.add((stage, name))
             return False
+        recovering |= (stage, name) in self._since_start
+        self._since_start.discard((stage, name))
         if read is None:
             return True
         sha256, size = read
