@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,35 +73,63 @@ _NOT_OURS: Final = frozenset(
 )
 """What SQLite says when the disk is to blame, and not the one who asked."""
 
-_LEAST_ROOM: Final = 1 << 20
+_NEVER_FOR_WANT_OF_ROOM: Final = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+    }
+)
+"""Errors of a disk that fails, however full it is. A failed fsync above all must never be tried again."""
+
+_LEAST_ROOM: Final = 128 << 10
+"""More than SQLite asks for at once: less than this may have been too little."""
 
 
 @contextmanager
 def on_disk(path: str) -> Iterator[None]:
     """Raise `IndexUnwritable` or `IndexUnusable` for what SQLite says of the disk. Anything else is a bug and passes.
 
-    SQLite has no word of its own for a shared-memory file that finds no room: that is told by looking.
+    SQLite has no word of its own for a shared-memory file that finds no room, nor for a quota that is used up: that is
+    told by trying.
     """
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        code = extended & 0xFF
         if code not in _NOT_OURS:
             raise
-        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
-            raise IndexUnwritable(f"{path}: {error}; free some space (df -h, df -i)") from error
+        why = str(error) if code == sqlite3.SQLITE_FULL else ""
+        if code == sqlite3.SQLITE_IOERR and extended not in _NEVER_FOR_WANT_OF_ROOM:
+            why = _want_of_room(os.path.dirname(path))
+        if why:
+            raise IndexUnwritable(f"{path}: {why}; free some space (df -h, df -i) or raise the quota") from error
         raise IndexUnusable(
             f"{path}: {error}; see dmesg for what the disk says, mend that, then start tfwatch again: "
             "this file is made anew from log.csv"
         ) from error
 
 
-def _is_full(path: str) -> bool:
+def _want_of_room(folder: str) -> str:
+    """Why a file here can't grow, in the system's words; empty when it can, or when that is not for want of room.
+
+    A quota shows in no figure of the file system's, so a little is written. A start removes it should we die over it.
+    """
     try:
-        info = os.statvfs(os.path.dirname(path))
-    except OSError:
-        return False
-    return bool(info.f_blocks) and info.f_bavail * info.f_frsize < _LEAST_ROOM
+        trial = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
+        fd = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.unlink(trial)
+            rest = memoryview(bytes(_LEAST_ROOM))
+            while rest:
+                rest = rest[os.pwrite(fd, rest, _LEAST_ROOM - len(rest)) :]
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return str(error.strerror) if error.errno in disk.NO_ROOM else ""
+    return ""
 
 
 def open_or_make(path: str) -> sqlite3.Connection:
