@@ -111,6 +111,23 @@ def test_tampering_while_it_runs_ends_the_run(sandbox: Sandbox, spool: Spool, ho
     assert {"b.zip"} == spool.names("outbox") | spool.claimed()
 
 
+def test_a_log_that_may_not_be_looked_at_is_not_removed(spool: Spool) -> None:
+    """The spool's rights were taken away while it ran: exit 1 with what mends that; the log is there and believed."""
+    spool.start(wrap=without_power("lease"))
+    deliver(spool, "a.zip")
+    spool.root.chmod(0)
+    try:
+        assert 1 == exit_code(spool)
+    finally:
+        spool.root.chmod(0o755)
+    said = spool.output.read_text()
+    assert "Permission denied; let the user that tfwatch runs as use it" in said
+    assert "removed" not in said
+    assert "Traceback" not in said
+    spool.start()
+    deliver(spool, "b.zip")
+
+
 @pytest.mark.parametrize(
     "tamper",
     [edit_in_place, edit_the_last_row, replace, Path.unlink, remove_a_row, truncate],

@@ -99,7 +99,7 @@ SILENT = ("words", "policy", "spool", "ledger", "settings", "requests", "lanes")
 
 BUILDERS = {
     "os.path.join": ("spool.places", "spool.folders", "spool.durable", "settings_*", "demo.*"),
-    "os.rename": ("spool.folders", "spool.durable", "spool.renames", "ledger.log", "demo.drops"),
+    "os.rename": ("spool.folders", "spool.durable", "spool.renames", "ledger.opening", "demo.drops"),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),
     "os.symlink": (),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,7 +102,7 @@ def on_disk(path: str) -> Iterator[None]:
             raise
         why = str(error) if code == sqlite3.SQLITE_FULL else ""
         if code == sqlite3.SQLITE_IOERR and extended not in _NEVER_FOR_WANT_OF_ROOM:
-            why = _want_of_room(os.path.dirname(path))
+            why = _want_of_room(f"{path}.room")
         if why:
             raise IndexUnwritable(f"{path}: {why}; free some space (df -h, df -i) or raise the quota") from error
         raise IndexUnusable(
@@ -112,14 +111,13 @@ def on_disk(path: str) -> Iterator[None]:
         ) from error
 
 
-def _want_of_room(folder: str) -> str:
-    """Why a file here can't grow, in the system's words; empty when it can, or when that is not for want of room.
+def _want_of_room(trial: str) -> str:
+    """Why a file there can't grow, in the system's words; empty when it can, or when that is not for want of room.
 
-    A quota shows in no figure of the file system's, so a little is written. A start removes it should we die over it.
+    A quota shows in no figure of the file system's, so a little is written, into a file that has no name any more.
     """
     try:
-        trial = os.path.join(folder, f".{secrets.token_hex(6)}.tmp")
-        fd = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.unlink(trial)
             rest = memoryview(bytes(_LEAST_ROOM))

@@ -12,36 +12,22 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from tfwatch import disk
-from tfwatch.ledger.reading import (
-    LogDamaged,
-    Position,
-    PositionMismatch,
-    check_position,
-    decode_at,
-    read_log,
-    verified_lines,
-)
-from tfwatch.ledger.rows import HEADER, MAX_ROW_BYTES, body, escape, seal
-from tfwatch.ledger.tail import cut_torn_tail
+from tfwatch.ledger.opening import PIECE_BYTES, open_verified, write_all
+from tfwatch.ledger.reading import LogDamaged, Position, PositionMismatch, read_log
+from tfwatch.ledger.rows import body, escape, seal
 from tfwatch.model import DeliveryRecord, Fact
 
 __all__ = ["Log", "LogDamaged", "LogPoisoned", "LogUnwritable", "Position", "PositionMismatch", "read_log"]
 
 OnCommit = Callable[[Sequence[DeliveryRecord], Position], None]
 
-_PIECE_BYTES: Final = 64 * 1024
-"""Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
-
 _WAIT_SECONDS: Final = 1.0
 """An `append` that waits for longer says so, each time anew."""
-
-_MODE: Final = 0o640
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class LogUnwritable(OSError):
@@ -124,24 +110,13 @@ class Log:
         Raises `PositionMismatch` when `start` isn't in this log, `LogDamaged` when rows don't belong: nothing is
         changed then. OSError when the file can't be read, written or synced.
         """
-        start = start or Position.start()
-        with disk.about(path):
-            fd = _open_or_create(path, start)
-        try:
-            with disk.about(path):
-                # Rows that a killed process left in the page cache count only once they are on disk.
-                _write_again(fd, path)
-                disk.sync(fd, path, sync)
-                position, last_at, cut = _verify(fd, path, start, torn_path)
-        except BaseException:
-            os.close(fd)
-            raise
+        found = open_verified(path, start or Position.start(), torn_path=torn_path, sync=sync)
         return cls(
             path=path,
-            fd=fd,
-            position=position,
-            last_at=last_at,
-            cut=cut,
+            fd=found.fd,
+            position=found.position,
+            last_at=found.last_at,
+            cut=found.cut,
             exec_id=exec_id,
             clock=clock,
             on_commit=on_commit,
@@ -249,6 +224,8 @@ class Log:
         except OSError as error:
             if _identity(os.path.dirname(self.path)) != self._folder:
                 return  # not the file but its whole folder is elsewhere, an unmounted disk perhaps; ours is open
+            if not isinstance(error, FileNotFoundError):
+                raise  # it can't be looked at, and may well be there
             raise self._damaged("the file was removed while tfwatch was writing it") from error
         if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
             raise self._damaged("the file was replaced while tfwatch was writing it")
@@ -261,7 +238,7 @@ class Log:
     def _write(self, lines: Sequence[bytes]) -> None:
         for piece in _pieces(lines):
             try:
-                _write_all(self._fd, piece)
+                write_all(self._fd, piece)
             except OSError as error:
                 if error.errno not in disk.NO_ROOM:
                     # The disk fails. Nobody has relied on any row of this group; what of it can't be taken back now
@@ -281,81 +258,10 @@ def _pieces(lines: Sequence[bytes]) -> list[bytes]:
     for line in lines:
         gathered.append(line)
         size += len(line)
-        if size >= _PIECE_BYTES:
+        if size >= PIECE_BYTES:
             pieces.append(b"".join(gathered))
             gathered, size = [], 0
     return [*pieces, b"".join(gathered)] if gathered else pieces
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-# --- opening --------------------------------------------------------------------------------------------------------
-
-
-def _open_or_create(path: str, start: Position) -> int:
-    """Open for appending. A missing or half-made log is made anew, unless rows of it are remembered."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        if start.seq:
-            raise PositionMismatch(path, "the file is gone", seq=start.seq, offset=start.offset) from error
-    else:
-        head = os.pread(fd, len(HEADER), 0)
-        if start.seq or head == HEADER or not HEADER.startswith(head):
-            return fd
-        os.close(fd)
-    _create(path)
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-
-
-def _write_again(fd: int, path: str) -> None:
-    """Make the log's end dirty once more, byte for byte as it is read, so that the next sync puts it on disk.
-
-    Had an earlier process's fdatasync failed, the kernel may show its last piece as if it were on disk, and a sync
-    alone would do nothing. More than one piece was never at stake.
-    """
-    size = os.fstat(fd).st_size
-    begin = max(0, size - _PIECE_BYTES - MAX_ROW_BYTES)
-    # A descriptor opened to append can't write anywhere else.
-    again = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        while chunk := os.pread(fd, min(_PIECE_BYTES, size - begin), begin):
-            begin += os.pwrite(again, chunk, begin)
-    finally:
-        os.close(again)
-
-
-def _create(path: str) -> None:
-    temporary = f"{path}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    try:
-        with disk.about(temporary):
-            os.fchmod(fd, _MODE)
-            _write_all(fd, HEADER)
-        disk.sync(fd, temporary)
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
-    disk.sync_folder(os.path.dirname(path))
-
-
-def _verify(fd: int, path: str, start: Position, torn_path: str) -> tuple[Position, datetime, int]:
-    """Where the good rows end, when the last of them happened, and how many bytes of torn tail were cut."""
-    record, position, last_line = check_position(fd, path, start), start, None
-    cut = 0
-    with open(fd, "rb", closefd=False) as file:
-        try:
-            for last_line, position in verified_lines(file, path, start):  # noqa: B007  the last ones count
-                pass
-        except LogDamaged as damage:
-            cut = cut_torn_tail(fd, damage, chain=position.chain, torn_path=torn_path)
-    if last_line is not None:
-        record = decode_at(last_line, position, path)
-    return position, record.at if record else _LONG_AGO, cut
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
