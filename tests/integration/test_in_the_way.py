@@ -30,3 +30,19 @@ def test_an_order_is_followed_under_its_new_name(sandbox: Sandbox, spool: Spool,
     assert ["ACCEPTED", "COMPLETED"] == [row["event"] for row in rows if row["event"] in ("ACCEPTED", "COMPLETED")]
     assert 1 == len(sandbox.orders())
     spool.assert_sound()
+
+
+def test_a_verdict_at_once_on_what_a_person_took_away(sandbox: Sandbox, spool: Spool) -> None:
+    """Where the person put it is the last word: the daemon logs both and goes on with the next package."""
+    sandbox.set_settings(portal={"verdict": "immediate"})
+    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=3, times=1))
+    spool.start()
+    spool.drop("p.zip")
+    spool.wait_for_event("ATTEMPTED")
+    (spool.root / ".tfwatch" / "claimed" / "p.zip").unlink()
+    spool.wait_for_event("MOVED", "p.zip")
+    spool.drop("q.zip", seed=1)
+    spool.wait_for("delivered", "q.zip")
+    assert ["ATTEMPTED", "ACCEPTED", "MOVED"] == spool.events("p.zip")
+    assert spool.process is not None
+    assert spool.process.poll() is None

@@ -243,12 +243,13 @@ class SubmitDelivery:
             code=receipt.code, duration_ms=attempt.elapsed_ms(self._clock()), detail=detail,
         )  # fmt: skip
         self._rollback.succeeded(probe=attempt.claim.probe)
-        if receipt.verdict is Verdict.PENDING:
+        if where.log is Stage.SUBMITTED and receipt.verdict is not Verdict.PENDING:
+            where = settle_verdict(
+                self._desk, package, where, receipt.verdict, order_id=receipt.order_id, code=receipt.code,
+                word=receipt.word, message=receipt.message, duration_ms=0,
+            )  # fmt: skip
+        # Where it is now decides what comes next: a person may have taken it somewhere else meanwhile.
+        if where.log is Stage.SUBMITTED:
             self._accepted(where.named(package))
-            return
-        where = settle_verdict(
-            self._desk, package, where, receipt.verdict, order_id=receipt.order_id, code=receipt.code,
-            word=receipt.word, message=receipt.message, duration_ms=0,
-        )  # fmt: skip
-        if receipt.verdict is Verdict.COMPLETED:
+        elif where.log is Stage.DELIVERED:
             self._delivered(where.named(package))
