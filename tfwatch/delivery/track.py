@@ -24,6 +24,9 @@ _SPREAD: Final = 0.1
 _OUTAGE_SECONDS: Final = 5.0
 """So long without any answer is an outage: what fell due meanwhile is asked about little by little."""
 
+MOST_STRANGE_WORDS: Final = 100
+"""A service that invents a word for each order is told of so often, and then no more until the next start."""
+
 
 class TrackDelivery:
     """The use case of the tracking lanes. Thread-safe."""
@@ -120,7 +123,8 @@ class TrackDelivery:
 
     def _note_word(self, state: PackageState, word: str) -> None:
         """A word the contract doesn't know is taken as pending; somebody should know of it, once."""
-        if word and word.casefold() not in VERDICTS and word not in self._strange_words:
+        is_strange = bool(word) and word.casefold() not in VERDICTS and word not in self._strange_words
+        if is_strange and len(self._strange_words) < MOST_STRANGE_WORDS:
             self._strange_words.add(word)
             logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning(
                 "order {}: the service says {!r}, a word tfwatch doesn't know; taken as pending", state.order_id, word
