@@ -6,6 +6,7 @@ Where a window is too narrow to be hit, its traces are laid by hand: the log as 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 from pathlib import Path
 
@@ -260,6 +261,23 @@ def test_completed_but_not_moved(sandbox: Sandbox, spool: Spool, lain: str, time
         assert {"tfwatch"} == {row["actor"] for row in spool.rows()}
         spool.kill()
     assert 1 == only_order(sandbox)["requests"]
+
+
+@pytest.mark.parametrize("twin", ["a.zip", "z.zip"])
+@pytest.mark.parametrize(("stage", "lain"), [("submitted", ".tfwatch/claimed"), ("delivered", "submitted")])
+def test_a_twin_beside_an_interrupted_move(sandbox: Sandbox, spool: Spool, stage: str, lain: str, twin: str) -> None:
+    """A twin that lies beside a package whose move was cut short is not taken for it, whichever is looked at first."""
+    settle(spool, stage)
+    lay_back(spool, stage, lain)
+    shutil.copyfile(spool.root / lain / "p.zip", spool.root / lain / twin)
+    spool.start()
+    spool.wait_for("delivered", "p.zip")
+    assert 1 == only_order(sandbox)["requests"]
+    if lain == ".tfwatch/claimed":
+        spool.wait_for("rejected", twin)
+    assert 0 == spool.stop(), spool.picture()
+    assert [1, 1] == [sum(n in spool.names(folder) for folder in STAGES) for n in ("p.zip", twin)], spool.picture()
+    spool.assert_sound()
 
 
 def test_refused_but_not_moved(sandbox: Sandbox, spool: Spool) -> None:

@@ -293,15 +293,16 @@ class Admission:
         return self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
 
     def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
-        """A package somebody renamed: the log knows its content, and its file is not where the log has it."""
+        """A package somebody renamed: the log knows its content, and its file is not where the log has it.
+
+        Nor does it lie in claimed/ under its own name, from where a move may have been cut short: this is a twin then.
+        """
+        look = self._desk.folders.look
         for state in self._desk.index.packages_of(sha256):
             if state.stage is None or state.name in self._desk.in_work:
                 continue
-            if state.stage is not Stage.CLAIMED and self._desk.folders.look(state.stage, state.name) is not None:
-                continue
-            if state.stage is Stage.CLAIMED and self._desk.folders.look(Stage.CLAIMED, state.name) is not None:
-                continue
-            return state
+            if all(look(stage, state.name) is None for stage in (state.stage, Stage.CLAIMED)):
+                return state
         return None
 
     def _where(self, claim: Claim, package: Package, state: PackageState | None) -> Whereabouts | None:

@@ -115,7 +115,7 @@ class Moves:
         if read is None:
             return True
         sha256, size = read
-        state = self._displaced(sha256, name)
+        state = self._displaced(sha256, stage, name)
         if state is None:
             self._put_there(stage, name, sha256, size)
         elif recovering and stage is Stage.SUBMITTED and state.event in (Event.COMPLETED, Event.REFUSED):
@@ -124,11 +124,14 @@ class Moves:
             self._moved(stage, name, state)
         return True
 
-    def _displaced(self, sha256: str, name: str) -> PackageState | None:
-        """The package of that content which is not where the log has it; the one of that name first."""
+    def _displaced(self, sha256: str, stage: Stage, name: str) -> PackageState | None:
+        """The package of that content which is not where the log has it; the one of that name first.
+
+        One that lies in the same folder under its own name is there, behind its log, and this is a twin.
+        """
         states = sorted(self._desk.index.packages_of(sha256), key=lambda state: state.name != name)
         for state in states:
-            if state.name != name and state.name in self._desk.in_work:
+            if state.name != name and (state.name in self._desk.in_work or self._lies(stage, state.name)):
                 continue
             if state.stage is None or not self._lies(state.stage, state.name):
                 return state
