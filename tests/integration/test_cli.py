@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -408,12 +409,15 @@ def test_log_follow_shows_new_rows_as_they_come(place: Spool) -> None:
     """`--follow` goes on until it is interrupted, and then ends well."""
     place.start()
     command = [sys.executable, "-m", "tfwatch", "log", "--json", "--follow", "-c", str(place.config)]
+    # Tests that run in a shell's background would hand on a SIGINT that is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
+        signal.signal(signal.SIGINT, before)
         try:
             assert follower.stdout is not None
             place.drop("job_v1.zip")
             assert "ATTEMPTED" == json.loads(follower.stdout.readline())["event"]
-            follower.send_signal(2)
+            follower.send_signal(signal.SIGINT)
             assert 0 == follower.wait(10)
         finally:
             follower.kill()
