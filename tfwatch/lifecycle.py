@@ -37,6 +37,10 @@ TRANSITIONS: Final[Mapping[tuple[Stage | None, Event], tuple[Stage | None, ...]]
         (_O, Event.ROLLBACK): (_R,),
         (_C, Event.ROLLBACK): (_R,),
         (_R, Event.ROLLBACK): (_R,),
+        # a person took it while it was being sent: it stays there
+        (_S, Event.ROLLBACK): (_S,),
+        (_D, Event.ROLLBACK): (_D,),
+        (AWAY, Event.ROLLBACK): (AWAY,),
         # a crash repaired: the file goes where its last fact sent it
         (_O, Event.RECOVERED): (_O,),
         (_C, Event.RECOVERED): (_C, _O),

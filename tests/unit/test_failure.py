@@ -80,6 +80,26 @@ def test_a_parked_one_that_trips_the_rollback_stays_one_package(failing: Given) 
     assert f"{NEXT} tripped it" in home.folders.read_rollbacks(home.last().exec_id)
 
 
+@pytest.mark.parametrize("taken_to", [None, Stage.SUBMITTED, Stage.DELIVERED])
+def test_one_that_a_person_took_meanwhile_trips_the_rollback_where_it_is(
+    failing: Given, taken_to: Stage | None
+) -> None:
+    """Its ZIP was taken out of claimed/ while it was sent: the rollback comes all the same and leaves the ZIP there."""
+    home, claimed = failing.home, Path(failing.home.folders.path(Stage.CLAIMED, NAME))
+    if taken_to is None:
+        claimed.unlink()
+    else:
+        claimed.rename(home.folders.path(taken_to, NAME))
+    failing.failure.settle(failing.attempt(ask=True), OutcomeUnknown("no answer"))
+
+    assert ["ATTEMPTED", "UNKNOWN", "MOVED", "ROLLBACK"] == home.events(failing.about)
+    (state,) = home.index.packages_of(failing.about.sha256)
+    assert taken_to == state.stage
+    assert [] == home.index.rolled_back()
+    told = home.folders.read_rollbacks(home.last().exec_id)
+    assert f"{NAME} tripped it; somebody has {f'moved it to {taken_to}/' if taken_to else 'taken it away'}" in told
+
+
 def test_what_a_rollback_renames_is_told_by_its_new_name(failing: Given) -> None:
     """The document and the reason file name the ZIP that lies there, not the stranger's."""
     failing.put_in_the_way(Stage.REJECTED)

@@ -26,6 +26,9 @@ Each section is one moment at which tfwatch stopped using an integration by itse
 packages it concerns, and how to lift it. Packages that are not named here wait in `outbox/` and lose nothing.
 """
 
+_STILL_OURS = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
+"""Where a package may lie that trips a rollback, unless a person took it meanwhile."""
+
 _SECTION = """
 ## {title}
 
@@ -100,20 +103,24 @@ class Rollback:
             return True
 
     def trip(self, package: Package, where: Whereabouts, error: ServiceFailure, *, sent: bool, attempt: int) -> None:
-        """Switch the integration off, put the package that tripped it into rejected/, and document it."""
+        """Switch the integration off, put the package that tripped it into rejected/, and document it.
+
+        One that a person took somewhere else while it was sent stays there.
+        """
         integration = self._switch.integration.value
         why = f"deliveries failed one after another; the last one: {error.message}"
         # One that lies in rejected/ already waits there for a person to decide; its reason file says how.
         parked = where.log is Stage.REJECTED
+        to = Stage.REJECTED if where.log in _STILL_OURS else where.log
         detail = write_detail(why, integration=integration, sent="maybe" if sent else "no", failed="yes")
         where = self._desk.settle(
-            package, Event.ROLLBACK, where, to=Stage.REJECTED, attempt=attempt, code=error.code, detail=detail,
+            package, Event.ROLLBACK, where, to=to, attempt=attempt, code=error.code, detail=detail,
             reason=None if parked else reasons.rolled_back(package.name, integration=integration, why=why),
         )  # fmt: skip
         self._switch.fell()
         with self._lock:
             self._tripping = False
-        self._document(where.named(package).name)
+        self._document(where.named(package).name, where.log)
 
     def pause(self, package: Package, error: ServiceError, *, began: float) -> None:
         """The service, asked at `began`, can't serve anyone: stop asking until a person acts. Rejects no package."""
@@ -160,10 +167,10 @@ class Rollback:
         if rfc3339(held.since) not in self._desk.folders.read_rollbacks(held.exec_id):
             self._document()
 
-    def _document(self, package: str | None = None) -> None:
+    def _document(self, package: str | None = None, lies_in: Stage | None = Stage.REJECTED) -> None:
         """Write down, from the fact that was just logged, what happened and how to lift it; then alert.
 
-        `package`: the name it has now, where the fact has the one before.
+        `package`: the name it has now, where the fact has the one before. `lies_in`: None when somebody took it away.
         """
         held, integration = self._switch.held_state, self._switch.integration.value
         title = "Rollback" if held.state == "rolled back" else "Pause"
@@ -173,6 +180,10 @@ class Rollback:
         if held.state == "rolled back":
             name = printable(package or held.package)
             packages = f"{name} tripped it and lies in rejected/; its reason file says what to do"
+            if lies_in is not Stage.REJECTED:
+                packages = (
+                    f"{name} tripped it; somebody has {f'moved it to {lies_in}/' if lies_in else 'taken it away'}"
+                )
         section = _SECTION.format(
             title=f"{title} of {integration} at {at}", at=at, integration=integration, why=held.reason,
             packages=packages, lift=lift,

@@ -184,8 +184,8 @@ def _failed(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str
 
 
 def _rolled_back(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
-    # One that lay in rejected/ already was parked for a person to decide: lifting the rollback leaves it there.
-    row |= {"by_rollback": int(record.from_stage is not Stage.REJECTED), "retry_at": None}
+    # One that lay there already was parked for a person to decide, or taken there: lifting the rollback leaves it.
+    row |= {"by_rollback": int(record.from_stage is not record.to_stage), "retry_at": None}
 
 
 def _requeued(row: dict[str, Any], record: DeliveryRecord, facts: Mapping[str, str]) -> None:
