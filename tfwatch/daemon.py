@@ -12,10 +12,10 @@ from typing import Final, Protocol
 from loguru import logger
 
 from tfwatch import disk
-from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.operate import Operate
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring

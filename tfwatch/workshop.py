@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from tfwatch.delivery.admit import Admission, Claim
+from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.due import DueQueue
 from tfwatch.delivery.mirror import MirrorLog
 from tfwatch.delivery.moves import Moves
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
 from tfwatch.delivery.submit import SubmitDelivery

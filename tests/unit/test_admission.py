@@ -15,8 +15,9 @@ from tests.support.daemon import zip_bytes
 from tests.unit.house import House
 from tests.unit.house import house as open_house
 from tests.unit.house import package as make_package
-from tfwatch.delivery.admit import Admission, Claim
+from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.model import Actor, Event, Package, Stage, Status

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.house import Clock, House, house, package
-from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.failure import Attempt, SettleFailure
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
 from tfwatch.delivery.waiting import WaitingRoom

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from loguru import logger
 
@@ -16,35 +15,19 @@ from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import Claim, Recognition
 from tfwatch.delivery.waiting import WaitingRoom
-from tfwatch.delivery.whereabouts import Whereabouts, package_of
+from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.delivery.wiring import Policy
 from tfwatch.errors import Stopping, Unreadable
 from tfwatch.ledger.index import ContentState, PackageState
-from tfwatch.model import Actor, Event, Package, Sha256, Stage, TraceId, write_detail
+from tfwatch.model import Event, Package, Sha256, Stage, TraceId, write_detail
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect, is_hollow
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable
 from tfwatch.spool.reader import reading
 
 _AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A file the daemon has taken out of the outbox: its fixed name, and the name it was dropped under.
-
-    `purpose`: `deliver` it, or only `back up` a copy while deliveries are off. `recovered`: it was found in
-    claimed/. `probe`: it goes first, to see whether a service that was given up works again. `expired`: it has been
-    unfinished for too long and is refused unless it is whole by now.
-    """
-
-    name: str
-    dropped_as: str
-    purpose: Literal["deliver", "back up"] = "deliver"
-    recovered: bool = False
-    probe: bool = False
-    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +61,7 @@ class Admission:
         self._waiting = waiting
         self._board = board
         self._stopping = stopping
+        self._recognition = Recognition(desk, self._put_back)
         self._unreadable: dict[str, str] = {}
 
     def admit(self, claim: Claim, fd: int, policy: Policy) -> Admitted | None:
@@ -123,12 +107,12 @@ class Admission:
                 printable(self._desk.folders.path(Stage.CLAIMED, claim.name)),
             )  # fmt: skip
             return False
-        state = self._known(claim, sha256)
+        state = self._recognition.known(claim, sha256)
         if state is None:
             self._put_back(claim)
             return False
         where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
-        return self._recover(claim, state, where) is not None
+        return self._recognition.recover(claim, state, where) is not None
 
     def tell_unreadable(self, claim: Claim, error: OSError) -> None:
         """Say that what waits in claimed/ can't be read now, and what mends that."""
@@ -213,9 +197,9 @@ class Admission:
             return
         try:
             self._put_on_disk(fd, claim.name)
-            state = self._known(claim, sha256)
+            state = self._recognition.known(claim, sha256)
             package = self._package(claim, sha256, os.fstat(fd).st_size, None, state)
-            where = self._where(claim, package, state)
+            where = self._recognition.where(claim, package, state)
             if where is not None and self._may_have_been_sent(package, where):
                 # It was sound when it was sent: since then a limit was lowered, or this version looks closer.
                 why = (
@@ -251,9 +235,9 @@ class Admission:
         keep = False
         try:
             self._put_on_disk(fd, claim.name)
-            state = self._known(claim, sha256)
+            state = self._recognition.known(claim, sha256)
             package = self._package(claim, sha256, inspection.bytes, inspection.trace_id, state)
-            where = self._where(claim, package, state)
+            where = self._recognition.where(claim, package, state)
             if where is None:
                 return None
             keep = True
@@ -287,90 +271,6 @@ class Admission:
         self._waiting.put_behind(claim.name, self._desk.folders.look(Stage.OUTBOX, claim.name), sha256)
         if sha256 not in self._desk.in_work and self._waiting.free_behind(sha256):
             self._freed()
-
-    def _known(self, claim: Claim, sha256: str) -> PackageState | None:
-        """What the log knows of a claimed file."""
-        return self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
-
-    def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
-        """A package somebody renamed: the log knows its content, and its file is not where the log has it.
-
-        Nor does it lie in claimed/ under its own name, from where a move may have been cut short: this is a twin then.
-        """
-        look = self._desk.folders.look
-        for state in self._desk.index.packages_of(sha256):
-            if state.stage is None or state.name in self._desk.in_work:
-                continue
-            if all(look(stage, state.name) is None for stage in (state.stage, Stage.CLAIMED)):
-                return state
-        return None
-
-    def _where(self, claim: Claim, package: Package, state: PackageState | None) -> Whereabouts | None:
-        """Where the package is; None when all there was to do was to finish an interrupted move."""
-        if state is None:
-            if claim.recovered:
-                self._put_back(claim)
-                return None
-            return Whereabouts.of(None, file=Stage.CLAIMED)
-        where = Whereabouts(file=Stage.CLAIMED, log=state.stage, status=state.status)
-        if claim.recovered:
-            where_now = self._recover(claim, state, where)
-            renamed = where_now is not None and state.name != claim.name
-            return self._renamed(package, state, where) if renamed else where_now
-        if state.stage in (Stage.OUTBOX, Stage.CLAIMED):
-            return where if state.name == claim.name else self._renamed(package, state, where)
-        if state.stage is None and state.event is not Event.MOVED:
-            # Pruned long ago: this is a new drop of the same content.
-            return Whereabouts.of(None, file=Stage.CLAIMED)
-        return self._requeued(claim, package, state, where)
-
-    def _recover(self, claim: Claim, state: PackageState, where: Whereabouts) -> Whereabouts | None:
-        """Found in claimed/ at start, or waiting there: finish the move its last fact announced, if any."""
-        if state.stage is Stage.CLAIMED:
-            return self._interrupted(state, where)
-        if state.stage is None and self._desk.index.content(state.sha256).unknown:
-            # Somebody took it away and put it back here. That it be sent again is said by putting it into outbox/.
-            detail = "found in claimed/ again; whether it was accepted is not known"
-            return self._desk.settle(
-                package_of(state), Event.MOVED, where, to=Stage.CLAIMED, actor=Actor.OPERATOR, detail=detail
-            )
-        if state.stage in (None, Stage.OUTBOX) or self._desk.folders.look(state.stage, state.name) is not None:
-            self._put_back(claim)
-            return None
-        if state.name != claim.name:
-            self._desk.folders.move(Stage.CLAIMED, claim.name, Stage.CLAIMED, state.name)
-        reason = None
-        if state.stage is Stage.REJECTED:
-            reason = reasons.after_a_crash(state)
-        detail = f"finished an interrupted move into {state.stage}/"
-        self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
-        return None
-
-    def _interrupted(self, state: PackageState, where: Whereabouts) -> Whereabouts:
-        """It may have been sent. Say so once, however often the daemon starts before the outcome is known."""
-        if state.event is not Event.ATTEMPTED:
-            return where
-        detail = "the daemon ended while it was being sent; whether it was accepted is not known"
-        return self._desk.settle(package_of(state), Event.RECOVERED, where, to=Stage.CLAIMED, detail=detail)
-
-    def _renamed(self, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
-        """Somebody renamed it while it waited: the log follows."""
-        stays = Whereabouts(file=where.log or where.file, log=where.log, status=where.status)
-        detail = write_detail("renamed", was=state.name)
-        self._desk.settle(package, Event.MOVED, stays, to=where.log, actor=Actor.OPERATOR, detail=detail)
-        return where
-
-    def _requeued(self, claim: Claim, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
-        """A person moved it back into the outbox: say so, and start anew."""
-        detail = write_detail(
-            f"moved from {state.stage or 'elsewhere'} to outbox",
-            was=state.name if state.name != claim.name else None,
-        )
-        there = Whereabouts(file=Stage.OUTBOX, log=where.log, status=where.status)
-        back = self._desk.settle(package, Event.REQUEUED, there, actor=Actor.OPERATOR, detail=detail)
-        if state.stage is Stage.REJECTED:
-            self._desk.folders.remove_reason(state.name)
-        return Whereabouts(file=Stage.CLAIMED, log=back.log, status=back.status)
 
     def _package(
         self, claim: Claim, sha256: Sha256, size: int, trace_id: TraceId | None, state: PackageState | None = None

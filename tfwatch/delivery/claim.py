@@ -13,8 +13,9 @@ from typing import Final, Literal
 from loguru import logger
 
 from tfwatch import disk
-from tfwatch.delivery.admit import Admission, Claim
+from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
 from tfwatch.model import Stage

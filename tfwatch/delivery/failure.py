@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Final
 
 from tfwatch.delivery import reasons
-from tfwatch.delivery.admit import Claim
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.park import park
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.waiting import WaitingRoom

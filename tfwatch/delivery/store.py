@@ -9,10 +9,11 @@ from typing import BinaryIO, Final
 
 from loguru import logger
 
-from tfwatch.delivery.admit import Admission, Admitted, Claim
+from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.keys import backup_key
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring

@@ -10,11 +10,12 @@ from typing import Final
 
 from loguru import logger
 
-from tfwatch.delivery.admit import Admission, Admitted, Claim
+from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
 from tfwatch.delivery.switch import Switch
