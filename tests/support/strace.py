@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.support.require import need
 
-_LINE = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\((?P<rest>.*)", re.DOTALL)
+_LINE = re.compile(r"(?P<thread>\d+) +(?P<resumed><\.\.\. )?(?P<call>\w+)(?:\(| resumed>)(?P<rest>.*)", re.DOTALL)
+_UNFINISHED = " <unfinished ...>"
 _PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"|<(/[^>]*)>')
 
 
@@ -60,6 +61,18 @@ def failing(
 
 
 def recorded(record: Path) -> list[Call]:
-    """What was written down, in order."""
-    found = (_LINE.match(line) for line in record.read_text(errors="replace").splitlines())
-    return [Call(int(match["thread"]), match["call"], match["rest"]) for match in found if match]
+    """What was written down, in the order in which it began."""
+    calls: list[Call] = []
+    unfinished: dict[int, int] = {}
+    for match in map(_LINE.match, record.read_text(errors="replace").splitlines()):
+        if match is None:
+            continue
+        thread, rest = int(match["thread"]), match["rest"]
+        if match["resumed"]:
+            number = unfinished.pop(thread)
+            calls[number] = Call(thread, match["call"], calls[number].rest.removesuffix(_UNFINISHED) + rest)
+            continue
+        if rest.endswith(_UNFINISHED):
+            unfinished[thread] = len(calls)
+        calls.append(Call(thread, match["call"], rest))
+    return calls

@@ -49,6 +49,14 @@ def test_a_disk_that_fails_is_not_waited_for(tmp_path: Path) -> None:
     assert _applied_under_strace(tmp_path, "pwrite64", "EIO", "20+").startswith("IndexUnusable ")
 
 
+def test_a_file_that_is_locked_says_so(tmp_path: Path) -> None:
+    """By another program, or because the disk grants no locks: told in words, as all that is not our own mistake."""
+    said = _applied_under_strace(tmp_path, "fcntl", "ENOLCK", "20+")
+
+    assert said.startswith("IndexUnusable ")
+    assert "fuser" in said
+
+
 @pytest.mark.root
 def test_a_failed_sync_is_never_want_of_room(tmp_path: Path) -> None:
     """Also on a disk with next to no room: it would be tried again, and the kernel may then call lost pages written."""

@@ -59,6 +59,7 @@ class IndexUnwritable(disk.Unworkable, sqlite3.OperationalError):
 
 _NOT_OURS: Final = frozenset(
     {
+        sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_FULL,
@@ -105,9 +106,11 @@ def on_disk(path: str) -> Iterator[None]:
             why = _want_of_room(f"{path}.room")
         if why:
             raise IndexUnwritable(f"{path}: {why}; free some space (df -h, df -i) or raise the quota") from error
+        mend = "see dmesg for what the disk says, mend that"
+        if code == sqlite3.SQLITE_BUSY:
+            mend = f"another program holds it (fuser '{path}' shows which), or no locks are to be had: end that"
         raise IndexUnusable(
-            f"{path}: {error}; see dmesg for what the disk says, mend that, then start tfwatch again: "
-            "this file is made anew from log.csv"
+            f"{path}: {error}; {mend}, then start tfwatch again: this file is made anew from log.csv"
         ) from error
 
 
