@@ -264,19 +264,28 @@ def test_completed_but_not_moved(sandbox: Sandbox, spool: Spool, lain: str, time
 
 
 @pytest.mark.parametrize("twin", ["a.zip", "z.zip"])
-@pytest.mark.parametrize(("stage", "lain"), [("submitted", ".tfwatch/claimed"), ("delivered", "submitted")])
-def test_a_twin_beside_an_interrupted_move(sandbox: Sandbox, spool: Spool, stage: str, lain: str, twin: str) -> None:
-    """A twin that lies beside a package whose move was cut short is not taken for it, whichever is looked at first."""
+@pytest.mark.parametrize(
+    ("stage", "lain", "twin_in"),
+    [
+        ("submitted", ".tfwatch/claimed", ".tfwatch/claimed"),
+        ("delivered", "submitted", ".tfwatch/claimed"),
+        ("delivered", "submitted", "submitted"),
+    ],
+)
+def test_a_twin_beside_an_interrupted_move(
+    sandbox: Sandbox, spool: Spool, stage: str, lain: str, twin_in: str, twin: str
+) -> None:
+    """A twin is not taken for a package whose move was cut short, whichever of them is looked at first."""
     settle(spool, stage)
     lay_back(spool, stage, lain)
-    shutil.copyfile(spool.root / lain / "p.zip", spool.root / lain / twin)
+    shutil.copyfile(spool.root / lain / "p.zip", spool.root / twin_in / twin)
     spool.start()
     spool.wait_for("delivered", "p.zip")
-    assert 1 == only_order(sandbox)["requests"]
-    if lain == ".tfwatch/claimed":
-        spool.wait_for("rejected", twin)
+    spool.wait_for("submitted" if twin_in == "submitted" else "rejected", twin)
     assert 0 == spool.stop(), spool.picture()
+    assert 1 == only_order(sandbox)["requests"]
     assert [1, 1] == [sum(n in spool.names(folder) for folder in STAGES) for n in ("p.zip", twin)], spool.picture()
+    assert {"REFUSED", "MOVED"} >= set(spool.events(twin)), spool.picture()
     spool.assert_sound()
 
 

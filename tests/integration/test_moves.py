@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -244,6 +245,28 @@ def test_what_was_moved_and_may_not_be_read_waits_for_its_chmod(sandbox: Sandbox
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["submitted", "rejected"])
+def test_a_copy_under_the_same_name_is_no_move(sandbox: Sandbox, spool: Spool, target: str) -> None:
+    """Nothing was moved, so nothing is logged, however often the folders are looked at; it is told once and left."""
+    spool.configure(spool={"rescan_seconds": 0.2})
+    spool.start()
+    spool.drop("p.zip")
+    spool.wait_for("delivered", "p.zip")
+    shutil.copyfile(spool.root / "delivered" / "p.zip", spool.root / target / "p.zip")
+    wait_until(lambda: f"{target}/p.zip: is a copy of delivered/p.zip" in spool.output.read_text(), "it is told")
+    spool.drop("q.zip", seed=1)  # enough goes on for many more looks
+    spool.wait_for("delivered", "q.zip")
+    assert 0 == spool.stop()
+    spool.start()
+    spool.drop("r.zip", seed=2)
+    spool.wait_for("delivered", "r.zip")
+    assert 0 == spool.stop()
+    assert ["ATTEMPTED", "ACCEPTED", "COMPLETED"] == spool.events("p.zip"), spool.picture()
+    assert 2 == spool.output.read_text().count("is a copy of delivered/p.zip"), "once in each run"
+    assert "p.zip" in spool.names(target) & spool.names("delivered")
+    assert 1 == ordered(sandbox)[digest(zip_bytes())]
 
 
 def test_a_waiting_package_may_be_renamed(sandbox: Sandbox, spool: Spool) -> None:

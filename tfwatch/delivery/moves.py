@@ -18,7 +18,7 @@ from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, Status, TraceId, write_detail
 from tfwatch.spool.intake import Unfinished, hash_file
-from tfwatch.spool.listing import NotAPackage
+from tfwatch.spool.listing import Entry, NotAPackage
 from tfwatch.spool.names import printable
 
 _SETTLED: Final = (Stage.SUBMITTED, Stage.REJECTED, Stage.DELIVERED)
@@ -52,6 +52,7 @@ class Moves:
         self._since_start: set[tuple[Stage, str]] = set()
         self._unread_sizes: set[int] = set()
         self._told: dict[tuple[Stage, str], int | None] = {}
+        self._copies: dict[tuple[Stage, str], tuple[Stage, tuple[Entry | None, ...]]] = {}
 
     def sweep(self, *, recovering: bool = False) -> bool:
         """Look once; False when something is being worked on, or held by another program, and must be looked at soon.
@@ -71,7 +72,8 @@ class Moves:
         apart = self._desk.look_at_mounts()
         self._soon = bool(apart)
         self._unread_sizes.clear()
-        self._told = {(stage, name): code for (stage, name), code in self._told.items() if self._lies(stage, name)}
+        self._told = {where: code for where, code in self._told.items() if self._lies(*where)}
+        self._copies = {where: seen for where, seen in self._copies.items() if self._lies(*where)}
         stages = [stage for stage in _SETTLED if stage not in apart and not self._is_unchanged(stage)]
         for stage in stages:
             listed_at = time.time_ns()
@@ -104,6 +106,8 @@ class Moves:
         """True when there is nothing left to see; the name is held."""
         if any(state.stage is stage for state in self._desk.index.named(name)):
             return True
+        if self._is_still_a_copy(stage, name):
+            return False
         try:
             read = self._read(stage, name)
         except _NotNow:
@@ -115,7 +119,14 @@ class Moves:
         if read is None:
             return True
         sha256, size = read
-        state = self._displaced(sha256, stage, name)
+        try:
+            original = self._original(sha256, name)
+        except _NotNow:
+            return False
+        if original is not None:
+            self._tell_copy(stage, name, original)
+            return False  # once its original is gone it is no copy any more
+        state = self._displaced(sha256, name)
         if state is None:
             self._put_there(stage, name, sha256, size)
         elif recovering and stage is Stage.SUBMITTED and state.event in (Event.COMPLETED, Event.REFUSED):
@@ -124,16 +135,39 @@ class Moves:
             self._moved(stage, name, state)
         return True
 
-    def _displaced(self, sha256: str, stage: Stage, name: str) -> PackageState | None:
+    def _original(self, sha256: str, name: str) -> Stage | None:
+        """Where the log has that very package, if it lies there, so that the one looked at is a copy of it."""
+        state = self._desk.index.package(sha256, name)
+        if state is None or state.stage is None or not self._lies(state.stage, name):
+            return None
+        there = self._read(state.stage, name)
+        return state.stage if there is not None and there[0] == sha256 else None
+
+    def _tell_copy(self, stage: Stage, name: str, original: Stage) -> None:
+        """Nothing was moved. Told once; not read again while both stay as they are."""
+        self._copies[stage, name] = original, self._look_at_both(stage, original, name)
+        logger.bind(PACKAGE=printable(name)).warning(
+            "{}/{}: is a copy of {}/{}, which is where the log has that package; it is left alone: remove it",
+            stage, printable(name), original, printable(name),
+        )  # fmt: skip
+
+    def _is_still_a_copy(self, stage: Stage, name: str) -> bool:
+        original, seen = self._copies.get((stage, name), (stage, ()))
+        return bool(seen) and seen == self._look_at_both(stage, original, name)
+
+    def _look_at_both(self, stage: Stage, original: Stage, name: str) -> tuple[Entry | None, ...]:
+        return self._desk.folders.look(stage, name), self._desk.folders.look(original, name)
+
+    def _displaced(self, sha256: str, name: str) -> PackageState | None:
         """The package of that content which is not where the log has it; the one of that name first.
 
-        One that lies in the same folder under its own name is there, behind its log, and this is a twin.
+        Of one with another name nothing may lie anywhere: else it is only behind its log, and this is a twin.
         """
         states = sorted(self._desk.index.packages_of(sha256), key=lambda state: state.name != name)
         for state in states:
-            if state.name != name and (state.name in self._desk.in_work or self._lies(stage, state.name)):
-                continue
-            if state.stage is None or not self._lies(state.stage, state.name):
+            if state.name == name and (state.stage is None or not self._lies(state.stage, name)):
+                return state
+            if state.name != name and state.name not in self._desk.in_work and not self._desk.folders.find(state.name):
                 return state
         return None
 

@@ -43,15 +43,14 @@ class Recognition:
         return self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
 
     def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
-        """A package somebody renamed: the log knows its content, and its file is not where the log has it.
+        """A package somebody renamed: the log knows its content, and nothing of its own name lies anywhere.
 
-        Nor does it lie in claimed/ under its own name, from where a move may have been cut short: this is a twin then.
+        One that is not where the log has it, but elsewhere, is behind its log, its move cut short: this is a twin then.
         """
-        look = self._desk.folders.look
         for state in self._desk.index.packages_of(sha256):
             if state.stage is None or state.name in self._desk.in_work:
                 continue
-            if all(look(stage, state.name) is None for stage in (state.stage, Stage.CLAIMED)):
+            if self._desk.folders.find(state.name) is None:
                 return state
         return None
 
