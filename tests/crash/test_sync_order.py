@@ -118,6 +118,19 @@ def test_a_move_is_on_disk_before_the_next_fact(made: Recorded) -> None:
 
 
 @pytest.mark.timeout(600)
+def test_a_command_is_on_disk_before_it_is_carried_out(recordings: dict[str, Recorded]) -> None:
+    """The daemon syncs the requests' folder itself, whether or not the command came to that, before it moves a file."""
+    made = recordings["commanded"]
+    asked = [o for o in made.operations if o.kind == "rename" and o.target.startswith(".tfwatch/requests/")]
+    assert asked
+    for request in asked:
+        done = next(move for move in moves(made) if move.target.startswith("outbox/") and move.begin > request.begin)
+        syncs = [o for o in made.operations if o.kind == "sync folder" and o.path == ".tfwatch/requests"]
+        ours = [o for o in syncs if o.by == done.by and request.end < o.begin and o.end <= done.begin]
+        assert ours, (request, done)
+
+
+@pytest.mark.timeout(600)
 def test_the_sheet_never_shows_what_is_not_on_disk(made: Recorded) -> None:
     """No request to the sheet carries a row before that row is synced."""
     shown = Counter[str]()

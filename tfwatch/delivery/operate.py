@@ -33,7 +33,10 @@ class Operate:
         `is_waiting` says afterwards whether one has to wait for a lane.
         """
         taken = self.is_waiting = False
-        for name in self._desk.folders.waiting_requests():
+        names = list(self._desk.folders.waiting_requests())
+        if names:
+            self._desk.folders.keep_requests()
+        for name in names:
             try:
                 request = requests.read(self._desk.folders, name)
             except FileNotFoundError:

@@ -56,6 +56,13 @@ class Papers(Places):
                 item.name for item in found if item.name.endswith(".json") and item.is_file(follow_symlinks=False)
             )
 
+    def keep_requests(self) -> None:
+        """Put the requests' names on disk; their commands may not have come to that yet.
+
+        Without it a power cut could take back what has been carried out in part.
+        """
+        self._sync(self._in(REQUESTS))
+
     def read_request(self, name: str) -> bytes:
         """What a request file holds; at most 1 MiB of it."""
         fd = os.open(self._in(REQUESTS, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
