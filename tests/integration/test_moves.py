@@ -254,7 +254,8 @@ def test_a_copy_under_the_same_name_is_no_move(sandbox: Sandbox, spool: Spool, t
     spool.start()
     spool.drop("p.zip")
     spool.wait_for("delivered", "p.zip")
-    shutil.copyfile(spool.root / "delivered" / "p.zip", spool.root / target / "p.zip")
+    shutil.copyfile(spool.root / "delivered" / "p.zip", spool.home / "p.zip")
+    (spool.home / "p.zip").rename(spool.root / target / "p.zip")
     wait_until(lambda: f"{target}/p.zip: is a copy of delivered/p.zip" in spool.output.read_text(), "it is told")
     spool.drop("q.zip", seed=1)  # enough goes on for many more looks
     spool.wait_for("delivered", "q.zip")

@@ -22,7 +22,7 @@ try:
         index.apply([], Position(offset=n, seq=n, chain="a" * 64))
         index.move_sheet_cursor("x" * 100_000, Position.start())
 except (IndexUnusable, IndexUnwritable) as error:
-    print(type(error).__name__, error)
+    print(type(error).__name__, error, flush=True)
 os._exit(0)
 """
 
