@@ -276,6 +276,13 @@ class Desk:
         """The moment it is, UTC."""
         return datetime.now(UTC)
 
+    def is_nowhere(self, name: str) -> bool:
+        """Whether nothing lies under a name, in any folder, nor is held: its package is gone or called otherwise now.
+
+        One that lies elsewhere than the log has it may only be behind its log, its move cut short by a crash.
+        """
+        return name not in self.in_work and self.folders.find(name) is None
+
     def forget_moves(self) -> None:
         """Moves whose arrival was never heard of: where no events come, nobody asks about them."""
         self._moved.clear()

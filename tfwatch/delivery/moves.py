@@ -152,8 +152,8 @@ class Moves:
         )  # fmt: skip
 
     def _is_still_a_copy(self, stage: Stage, name: str) -> bool:
-        original, seen = self._copies.get((stage, name), (stage, ()))
-        return bool(seen) and seen == self._look_at_both(stage, original, name)
+        known = self._copies.get((stage, name))
+        return known is not None and known[1] == self._look_at_both(stage, known[0], name)
 
     def _look_at_both(self, stage: Stage, original: Stage, name: str) -> tuple[Entry | None, ...]:
         return self._desk.folders.look(stage, name), self._desk.folders.look(original, name)
@@ -161,13 +161,13 @@ class Moves:
     def _displaced(self, sha256: str, name: str) -> PackageState | None:
         """The package of that content which is not where the log has it; the one of that name first.
 
-        Of one with another name nothing may lie anywhere: else it is only behind its log, and this is a twin.
+        One with another name must be nowhere: else this is a twin of it.
         """
         states = sorted(self._desk.index.packages_of(sha256), key=lambda state: state.name != name)
         for state in states:
             if state.name == name and (state.stage is None or not self._lies(state.stage, name)):
                 return state
-            if state.name != name and state.name not in self._desk.in_work and not self._desk.folders.find(state.name):
+            if state.name != name and self._desk.is_nowhere(state.name):
                 return state
         return None
 

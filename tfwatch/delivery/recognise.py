@@ -43,14 +43,9 @@ class Recognition:
         return self._desk.index.package(sha256, claim.name) or self._under_another_name(claim, sha256)
 
     def _under_another_name(self, claim: Claim, sha256: str) -> PackageState | None:
-        """A package somebody renamed: the log knows its content, and nothing of its own name lies anywhere.
-
-        One that is not where the log has it, but elsewhere, is behind its log, its move cut short: this is a twin then.
-        """
+        """A package somebody renamed: the log knows its content, and it is nowhere; else this is a twin of it."""
         for state in self._desk.index.packages_of(sha256):
-            if state.stage is None or state.name in self._desk.in_work:
-                continue
-            if self._desk.folders.find(state.name) is None:
+            if state.stage is not None and self._desk.is_nowhere(state.name):
                 return state
         return None
 

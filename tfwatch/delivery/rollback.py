@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from loguru import logger
 
@@ -26,7 +27,7 @@ Each section is one moment at which tfwatch stopped using an integration by itse
 packages it concerns, and how to lift it. Packages that are not named here wait in `outbox/` and lose nothing.
 """
 
-_STILL_OURS = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
+_STILL_OURS: Final = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
 """Where a package may lie that trips a rollback, unless a person took it meanwhile."""
 
 _SECTION = """
