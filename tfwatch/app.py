@@ -17,7 +17,7 @@ from loguru import logger
 
 from tfwatch import __version__, disk
 from tfwatch.connections import LiveConfiguration
-from tfwatch.daemon import Daemon, record_repairs
+from tfwatch.daemon import Companion, Daemon, record_repairs
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
@@ -134,7 +134,13 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
                 rollback=rollback,
                 config_folder=os.path.dirname(loaded.path),
             )
+            daemon.companions = _accompany(daemon, configuration)
             return daemon.run()
+
+
+def _accompany(daemon: Daemon, configuration: LiveConfiguration) -> tuple[Companion, ...]:
+    """What runs beside the loop."""
+    return ()
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

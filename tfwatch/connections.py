@@ -57,6 +57,11 @@ class LiveConfiguration:
         return self._wiring
 
     @property
+    def config(self) -> Config:
+        """The settings in force, for whoever is composed with a section of them."""
+        return self._loaded.config
+
+    @property
     def workers(self) -> int:
         """Submissions in flight."""
         return self._loaded.config.integrations.gotranscript.workers

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from types import FrameType
 from typing import Final, Protocol
 
@@ -64,6 +65,25 @@ class Configuration(Wired, Protocol):
         ...
 
 
+class Companion(Protocol):
+    """Something beside the loop, in threads of its own, that no delivery waits for: the web server, alerts, retention.
+
+    What goes wrong in one is its own to tell. Methods are called by the loop and don't block for long.
+    """
+
+    def configure(self) -> None:
+        """Take over the settings in force; called before `start`, and after each change."""
+        ...
+
+    def start(self) -> None:
+        """Begin: the first scan is done."""
+        ...
+
+    def stop(self, deadline: float) -> None:
+        """End, until `deadline` (monotonic)."""
+        ...
+
+
 class Daemon:
     """One run. Whoever makes it holds the spool's lock and has opened log and index."""
 
@@ -83,6 +103,7 @@ class Daemon:
     ) -> None:
         self.desk = desk
         self.switches = switches
+        self.companions: Sequence[Companion] = ()
         self._folders = folders
         self._log = log
         self._configuration = configuration
@@ -177,6 +198,8 @@ class Daemon:
         self._take_requests()
         self.workshop.start()
         self.outbox.scan()
+        for companion in self.companions:
+            companion.start()
         self._health.ready()
         logger.info("watching {} (run {})", self._folders.folder(Stage.OUTBOX), self._exec_id)
 
@@ -198,6 +221,8 @@ class Daemon:
         try:
             if not isinstance(self._failure, LogDamaged | LogPoisoned):
                 self.outbox.give_back_held()
+            for companion in self.companions:
+                companion.stop(deadline)
             if not self.workshop.stop(deadline):
                 logger.warning("some requests were still under way; what became of them is found out at the next start")
         except BaseException as error:  # noqa: BLE001  as in `run`; what wasn't put down is recovered
@@ -337,6 +362,8 @@ class Daemon:
             self._rollback.requeue_rejected()
         self.workshop.configure()
         self.watch.configure(self.wiring.policy)
+        for companion in self.companions:
+            companion.configure()
 
     def _take_requests(self) -> None:
         if self._operate.take_all():

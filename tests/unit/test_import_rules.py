@@ -17,7 +17,7 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors", "disk"),
+    "words": ("model", "errors", "disk", "language"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),
@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "adapters": ("adapters", "adapters.*"),
     "logs": ("observe", "observe.logs"),
     "daemon": ("daemon", "workshop", "watch", "observe.health", "observe.state"),
+    "web": ("web", "web.*"),
     "composition": ("app", "connections"),
     "sandbox": ("sandbox", "sandbox.*"),
     "demo": ("demo", "demo.*"),
@@ -52,7 +53,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "adapters": ("words", "policy"),
     "logs": ("words",),
     "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs"),
-    "composition": (*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "daemon"),
+    "web": (*HOUSE, "requests", "delivery", "logs", "daemon"),
+    "composition": (*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "daemon", "web"),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
     "commands": (*HOUSE, "requests", "settings", "composition", "sandbox", "demo"),

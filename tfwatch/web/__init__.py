@@ -1,0 +1,1 @@
+"""What is shown and taken over HTTP: health, metrics, webhooks and the status page."""
