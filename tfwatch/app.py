@@ -17,14 +17,14 @@ from loguru import logger
 
 from tfwatch import __version__, disk
 from tfwatch.connections import LiveConfiguration
-from tfwatch.daemon import Companion, Daemon, record_repairs
+from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.errors import ServiceError
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
-from tfwatch.model import DeliveryRecord, Integration
+from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Integration, write_detail
 from tfwatch.observe.health import Health, notifier
 from tfwatch.observe.logs import set_up
 from tfwatch.settings_file import Loaded, load
@@ -109,7 +109,7 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
     stop = threading.Event()
     with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id, stop)) as log:
         desk = Desk(folders, log, index, stopping=stop.is_set)
-        record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
+        _record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
         switches = {integration: Switch(integration, index) for integration in Integration}
         threshold = loaded.config.integrations.gotranscript.rollback_after
         rollback = Rollback(desk, switches[Integration.GOTRANSCRIPT], threshold=threshold)
@@ -185,6 +185,14 @@ def _apply_when_there_is_room(
                 index.no_room = ""
                 logger.bind(EVENT="ALERT").warning("the index: there is room again; deliveries go on")
             return
+
+
+def _record_repairs(desk: Desk, *, cut_bytes: int, torn_path: str) -> None:
+    """Say in the log that its torn tail was cut off at this start."""
+    if cut_bytes:
+        message = f"the log's last {cut_bytes} bytes were torn; they are kept in {torn_path}"
+        desk.record(Fact(event=Event.RECOVERED, actor=Actor.TFWATCH, detail=write_detail(message)))
+        logger.bind(EVENT=Event.RECOVERED.value).warning("{}", message)
 
 
 def catch_up(folders: Folders, index: Index, *, read: Callable[[int], object] = lambda count: None) -> None:

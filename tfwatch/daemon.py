@@ -1,4 +1,4 @@
-"""The daemon: recover, then one loop that scans and decides. The blocking work is the workshop's."""
+"""The daemon: recover, then one loop that looks and decides. The blocking work is the workshop's."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import Stopping
+from tfwatch.forwarding import Forwarding
 from tfwatch.ledger.log import Log, LogDamaged, LogPoisoned
-from tfwatch.model import Actor, Event, Fact, Integration, Stage, write_detail
+from tfwatch.model import Integration, Stage
 from tfwatch.observe.health import Health
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.spool.intake import ignore_lease_signals
-from tfwatch.spool.root import AWAY
 from tfwatch.spool.watcher import Bell
+from tfwatch.surroundings import Surroundings
 from tfwatch.watch import Watch
 from tfwatch.workshop import Wired, Workshop
 
@@ -114,8 +115,7 @@ class Daemon:
         self._bell = Bell()
         self._reload_asked = False
         self._scan_wanted = True
-        self._is_low_on_space = False
-        self._is_away = False
+        self._surroundings = Surroundings(folders)
         self._failure: BaseException | None = None
         self.workshop = Workshop(
             desk, configuration, switches, rollback, log_path=folders.log, bell=self._bell, stop=stop, failed=self.fail
@@ -124,6 +124,7 @@ class Daemon:
         self.watch = Watch(self._bell, folders, desk, config_folder)
         self._operate = Operate(desk, switches, rollback)
         self._gate = switches[Integration.GOTRANSCRIPT]
+        self._forwarding = Forwarding(self.outbox, self.workshop, self._gate, rollback)
 
     @property
     def wiring(self) -> Wiring:
@@ -242,7 +243,7 @@ class Daemon:
         if self._stop.is_set():
             return
         self._log.check_inode()
-        if self.watch.rescan_due or self._folders.is_away != self._is_away:
+        if self.watch.rescan_due or self._surroundings.moved:
             rung = rung | {"config", "requests", Stage.OUTBOX.value, *_SETTLED}
             self._look_at_everything()
         if "config" in rung:
@@ -254,7 +255,7 @@ class Daemon:
         self.watch.check_canary()
         self._scan_if_needed(rung=Stage.OUTBOX.value in rung)
         self.outbox.look_at_held(self.wiring.policy)
-        self._send_what_can_go()
+        self._scan_wanted |= self._forwarding.send(self.wiring, scan_wanted=self._scan_wanted)
         self._health.beat(self)
 
     def _patience(self) -> float:
@@ -287,61 +288,15 @@ class Daemon:
             self._scan_wanted = False
             self.outbox.scan()
 
-    def _send_what_can_go(self) -> None:
-        wiring, stand = self.wiring, self._gate.stand
-        if stand.open:
-            self.workshop.dispatch_limbo()
-            self._claim_all(wiring, is_backup=False)
-        elif self._gate.probe_due:
-            idle = self.workshop.in_flight == 0
-            if idle and not self.outbox.claim_next(wiring.policy, purpose="deliver", is_probe=True):
-                self._find_probe()
-        elif wiring.policy.when_disabled == "backup" and wiring.storage is not None and stand.word != "waiting":
-            self._claim_all(wiring, is_backup=True)
-
-    def _find_probe(self) -> None:
-        """Let one package go that waits until deliveries are on again, or in limbo, else one the rollback rejected."""
-        if self._scan_wanted:
-            return  # it may find one, perhaps the one that was let go
-        if self.workshop.waiting.free_while_off(1):
-            self._scan_wanted = True
-        elif not self.workshop.dispatch_limbo(is_probe=True):
-            self._scan_wanted = self._rollback.offer_probe()
-
-    def _claim_all(self, wiring: Wiring, *, is_backup: bool) -> None:
-        while self.workshop.room > 0:
-            if not self.outbox.claim_next(wiring.policy, purpose="back up" if is_backup else "deliver"):
-                return
-
     def _look_at_everything(self) -> None:
         """Events or not: folders that went missing are made again, replaced ones are watched again."""
-        self._look_at_root()
-        self._look_at_free_space()
+        self._surroundings.look(self.wiring.policy.min_free_bytes)
         try:
             self._folders.prepare()
         except SpoolUnusable as error:
             logger.error("{}", error)
         self.desk.look_at_mounts()
         self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
-
-    def _look_at_root(self) -> None:
-        """An unmounted or renamed spool is worked on where it is now, so that nothing in flight is lost."""
-        if self._folders.is_away == self._is_away:
-            return
-        self._is_away = not self._is_away
-        words = "{}: " + (AWAY if self._is_away else "is there again; everything goes on")
-        logger.bind(EVENT="ALERT").warning(words, self._folders.root)
-
-    def _look_at_free_space(self) -> None:
-        free, least = self._folders.free_bytes(), self.wiring.policy.min_free_bytes
-        if (free < least) == self._is_low_on_space:
-            return
-        self._is_low_on_space = free < least
-        if self._is_low_on_space:
-            words = "{}: {} MiB free, less than spool.min_free_bytes ({} MiB); deliveries go on: free some space"
-        else:
-            words = "{}: {} MiB free again, spool.min_free_bytes is {} MiB"
-        logger.bind(EVENT="ALERT").warning(words, self._folders.root, free // 2**20, least // 2**20)
 
     # --- configuration and requests ----------------------------------------------------------------------------------
 
@@ -369,11 +324,3 @@ class Daemon:
         if self._operate.take_all():
             self.workshop.take_up_again()
             self._health.hurry()
-
-
-def record_repairs(desk: Desk, *, cut_bytes: int, torn_path: str) -> None:
-    """Say in the log that its torn tail was cut off at this start."""
-    if cut_bytes:
-        message = f"the log's last {cut_bytes} bytes were torn; they are kept in {torn_path}"
-        desk.record(Fact(event=Event.RECOVERED, actor=Actor.TFWATCH, detail=write_detail(message)))
-        logger.bind(EVENT=Event.RECOVERED.value).warning("{}", message)

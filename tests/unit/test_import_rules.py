@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "delivery": ("delivery", "delivery.*"),
     "adapters": ("adapters", "adapters.*"),
     "logs": ("observe", "observe.logs"),
-    "daemon": ("daemon", "workshop", "watch", "observe.health", "observe.state"),
+    "daemon": ("daemon", "workshop", "watch", "surroundings", "forwarding", "observe.health", "observe.state"),
     "web": ("web", "web.*"),
     "composition": ("app", "connections"),
     "sandbox": ("sandbox", "sandbox.*"),
