@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "delivery": ("delivery", "delivery.*"),
     "adapters": ("adapters", "adapters.*"),
     "logs": ("observe", "observe.logs"),
+    "figures": ("observe.metrics",),
     "daemon": ("daemon", "workshop", "watch", "surroundings", "forwarding", "observe.health", "observe.state"),
     "web": ("web", "web.*"),
     "composition": ("app", "connections"),
@@ -52,12 +53,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "delivery": (*HOUSE, "requests"),
     "adapters": ("words", "policy"),
     "logs": ("words",),
-    "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs"),
-    "web": (*HOUSE, "requests", "delivery", "logs", "daemon"),
-    "composition": (*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "daemon", "web"),
+    "figures": HOUSE,
+    "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs", "figures"),
+    "web": (*HOUSE, "requests", "delivery", "logs", "figures", "daemon"),
+    "composition": (*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "web"),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
-    "commands": (*HOUSE, "requests", "settings", "composition", "sandbox", "demo"),
+    "commands": (*HOUSE, "requests", "settings", "figures", "composition", "sandbox", "demo"),
 }
 """A room → the rooms it may import, besides itself. Downwards only."""
 
@@ -92,7 +94,15 @@ SETTINGS_ORDER = (
 NO_SENSES = ("time", "socket", "subprocess", "threading", "sqlite3", "shutil", "pathlib", "loguru", "datetime.now")
 PURE = (
     *("model", "errors", "lifecycle", "retry", "ports", "settings_values"),
-    *("ledger.rows", "spool.names", "spool.stillness", "delivery.keys", "delivery.wiring", "adapters.sheets_layout"),
+    *(
+        "ledger.rows",
+        "ledger.counting",
+        "spool.names",
+        "spool.stillness",
+        "delivery.keys",
+        "delivery.wiring",
+        "adapters.sheets_layout",
+    ),
 )
 """Policy: no clock, no thread, no disk, no log. What they need of these is an argument."""
 

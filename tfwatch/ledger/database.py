@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
 from tfwatch import disk
 
-TABLES: Final = ("package", "content", "receipt", "integration")
-"""All that is computed from the log's rows; `meta` says how far that went."""
+TABLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "package": "sha256, name",
+        "content": "sha256",
+        "receipt": "order_id",
+        "integration": "name",
+        "total": "figure, integration, word",
+        "running": "second",
+    }
+)
+"""All that is computed from the log's rows, with what tells a table's rows apart; `meta` says how far that went."""
 
-_SCHEMA_VERSION: Final = 4
+_SCHEMA_VERSION: Final = 5
+
+ROLLING: Final = (
+    *("accepted", "completed", "failed", "sending_ms", "sendings"),
+    *("backed_up", "backup_failed", "fallback"),
+)
+"""The counters that are kept for each second; `figures` says what they count."""
 
 BESIDE_BYTES: Final = 4 << 20
 """Of changes beside the file, after which they are brought into it."""
 
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE package (
     name BLOB NOT NULL, sha256 TEXT NOT NULL, trace_id TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -46,6 +62,11 @@ CREATE TABLE integration (
     name TEXT PRIMARY KEY, state TEXT NOT NULL, since TEXT NOT NULL, reason TEXT NOT NULL, exec_id TEXT NOT NULL,
     package BLOB NOT NULL, configured INTEGER
 ) WITHOUT ROWID;
+CREATE TABLE total (
+    figure TEXT NOT NULL, integration TEXT NOT NULL, word TEXT NOT NULL, value INTEGER NOT NULL,
+    PRIMARY KEY (figure, integration, word)
+) WITHOUT ROWID;
+CREATE TABLE running (second INTEGER PRIMARY KEY, {", ".join(f"{name} INTEGER NOT NULL" for name in ROLLING)});
 """
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
+from tfwatch.ledger import figures
 from tfwatch.ledger.database import (
     BESIDE_BYTES,
     TABLES,
@@ -209,8 +210,14 @@ class Index:
 
     def stage_counts(self) -> dict[Stage, int]:
         """How many packages the log has at each stage."""
-        counts = dict(self._all("SELECT stage, count(*) FROM package WHERE stage IS NOT NULL GROUP BY stage"))
-        return {stage: counts.get(stage.value, 0) for stage in Stage}
+        with self._using():
+            return figures.stage_counts(self._reader)
+
+    def figures(self, now: datetime) -> figures.Figures:
+        """Everything the log's rows count up to, as of one row. `now`: when the last 24 h end."""
+        with self._using(), self._one_state():
+            seq = self._reader.execute("SELECT value FROM meta WHERE key = 'seq'").fetchone()
+            return figures.read(self._reader, log_seq=int(seq[0]) if seq else 0, now=now)
 
     def oldest_at(self, stage: Stage) -> datetime | None:
         """Since when the longest unchanged package of a stage has been there."""
@@ -241,9 +248,8 @@ class Index:
     # --- comparing two of them ---------------------------------------------------------------------------------------
 
     def table(self, name: str, columns: Sequence[str] = ("*",)) -> list[Any]:
-        """All rows of one of `TABLES`, in the order of its first columns."""
-        order = "sha256, name" if name == "package" else "1"
-        return self._all(f"SELECT {', '.join(columns)} FROM {name} ORDER BY {order}")  # noqa: S608  our own names
+        """All rows of one of `TABLES`, in the order of what tells them apart."""
+        return self._all(f"SELECT {', '.join(columns)} FROM {name} ORDER BY {TABLES[name]}")  # noqa: S608  our own names
 
     def is_sound(self) -> bool:
         """Whether SQLite finds its file in order."""
@@ -283,6 +289,15 @@ class Index:
             except IndexUnusable:
                 self._mistrusted = True
                 raise
+
+    @contextmanager
+    def _one_state(self) -> Iterator[None]:
+        """What is read inside is of one moment, whoever else writes to the file."""
+        self._reader.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._reader.rollback()
 
     def _is_whole_on_disk(self) -> bool:
         try:

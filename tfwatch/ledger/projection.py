@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tfwatch.ledger.database import spelled_out
+from tfwatch.ledger.figures import Counting
 from tfwatch.ledger.states import COLUMNS
 from tfwatch.model import Actor, DeliveryRecord, Event, Stage, read_detail, rfc3339
 
@@ -27,35 +28,42 @@ class Projector:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._writer = connection
+        self._counting = Counting(connection)
         self._rows: dict[_Key, dict[str, Any]] = {}
 
     def apply(self, record: DeliveryRecord) -> None:
         """Add one fact."""
+        facts, message = read_detail(record.detail)
+        self._counting.add(record, facts)
         if record.package:
-            self._apply_package(record)
+            self._apply_package(record, facts, message)
         if record.event in _SWITCHING:
-            self._apply_integration(record)
+            self._apply_integration(record, facts, message)
 
     def finish(self) -> None:
         """Write what the facts have come to."""
         for row in self._rows.values():
             self._write(_REPLACE, *(row[column] for column in COLUMNS))
         self._rows = {}
+        self._counting.finish()
 
-    def _apply_package(self, record: DeliveryRecord) -> None:
-        facts, message = read_detail(record.detail)
+    def _apply_package(self, record: DeliveryRecord, facts: Mapping[str, str], message: str) -> None:
         name, at = os.fsencode(record.package), rfc3339(record.at)
         before = os.fsencode(facts["was"]) if "was" in facts else name
         row = self._row(record.sha256, before)
         if before != name:
             self._writer.execute("DELETE FROM package WHERE sha256 = ? AND name = ?", (record.sha256, before))
             self._rows.pop((record.sha256, before), None)
+            # What this content was under the new name, long ago perhaps, is written over.
+            self._counting.moved(self._row(record.sha256, name)["stage"], None)
+        left = row["stage"]
         row |= {"name": name, "changed_at": at}
         row["first_at"] = row["first_at"] or at
         row["trace_id"] = record.trace_id or row["trace_id"]
         row["bytes"] = record.bytes if record.bytes is not None else row["bytes"]
         row["status"] = record.status.value if record.status else row["status"]
         row["stage"] = record.to_stage.value if record.to_stage else None
+        self._counting.moved(left, row["stage"])
         row["code"] = record.code
         if record.event is not Event.RECOVERED or record.to_stage is Stage.CLAIMED or not row["event"]:
             # A finished move says nothing new, and a crash amid the repair must find what the first one found.
@@ -123,8 +131,7 @@ class Projector:
             case _:
                 pass
 
-    def _apply_integration(self, record: DeliveryRecord) -> None:
-        facts, message = read_detail(record.detail)
+    def _apply_integration(self, record: DeliveryRecord, facts: Mapping[str, str], message: str) -> None:
         integration = facts.get("integration")
         if integration is None:
             return
