@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 import time
@@ -159,13 +160,17 @@ def _connect(config: Config, changed: frozenset[str], before: _Ports | None, sto
         return before is not None and f"integrations.{section}" not in changed
 
     return _Ports(
-        transcription=before.transcription if before and keep("gotranscript") else _connect_gotranscript(config),
+        transcription=before.transcription if before and keep("gotranscript") else connect_gotranscript(config),
         storage=before.storage if before and keep("s3") else connect_s3(config),
         sheet=before.sheet if before and keep("sheets") else connect_sheets(config, stop),
     )
 
 
-def _connect_gotranscript(config: Config) -> TranscriptionPort | None:
+def connect_gotranscript(config: Config, *, most_seconds: float = math.inf) -> TranscriptionPort | None:
+    """The transcription service; None when it is off or has no API key. Makes no request.
+
+    `most_seconds`: no single answer is waited for longer, here and below, whatever the settings allow.
+    """
     section = config.integrations.gotranscript
     if not section.enabled or section.base_url is None or section.api_key is None:
         return None
@@ -177,7 +182,7 @@ def _connect_gotranscript(config: Config) -> TranscriptionPort | None:
             profile=section.profile,
             base_url=section.base_url,
             api_key=section.api_key.get_secret_value(),
-            timeout_seconds=section.timeout_seconds,
+            timeout_seconds=min(section.timeout_seconds, most_seconds),
             attempts=section.retry.attempts,
             initial_seconds=section.retry.initial_seconds,
             max_seconds=section.retry.max_seconds,
@@ -190,7 +195,7 @@ def _connect_gotranscript(config: Config) -> TranscriptionPort | None:
     )
 
 
-def connect_s3(config: Config) -> BackupStoragePort | None:
+def connect_s3(config: Config, *, most_seconds: float = 30.0) -> BackupStoragePort | None:
     """The storage for backups; None when it is off. Makes no request."""
     section = config.integrations.s3
     if not section.enabled:
@@ -208,11 +213,12 @@ def connect_s3(config: Config) -> BackupStoragePort | None:
             secret_key=section.secret_key.get_secret_value() if section.secret_key else None,
             part_size_mib=section.part_size_mib,
             workers=section.workers,
+            timeout_seconds=most_seconds,
         )
     )
 
 
-def connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
+def connect_sheets(config: Config, stop: threading.Event, *, most_seconds: float = 60.0) -> SheetPort | None:
     """The sheet; None when it is off. Makes no request; raises `ServiceError` for an unreadable service account."""
     section = config.integrations.sheets
     if not section.enabled or section.service_account_json is None:
@@ -225,6 +231,7 @@ def connect_sheets(config: Config, stop: threading.Event) -> SheetPort | None:
         worksheet=section.worksheet,
         service_account_json=section.service_account_json.get_secret_value(),
         api_base_url=section.api_base_url,
+        timeout_seconds=most_seconds,
     )
     return sheets.connect(settings, header=COLUMNS, clock=time.monotonic, sleep=stop.wait)
 

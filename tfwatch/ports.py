@@ -4,12 +4,40 @@ every implementation, fake and real."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from tfwatch.errors import ServiceFailure
 from tfwatch.model import Backup, Destination, OrderId, Receipt, Sha256, StatusReport, StoredObject, Submission
 
 Kept = Literal["found", "missing", "differs"]
 """What a look at a stored object shows: it is there and whole, it isn't there, or it is another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What a harmless call to a service showed.
+
+    `proven`: what its answers prove, in words; empty when they prove nothing. `failure`: why the service can't be used
+    as it is configured; None when it can. `date`: the service's clock, in whole seconds, if it told; `asked_at` and
+    `answered_at`: ours, around the answer that told it.
+    """
+
+    proven: str = ""
+    failure: ServiceFailure | None = None
+    date: datetime | None = None
+    asked_at: datetime
+    answered_at: datetime
+
+    @property
+    def clock_ahead_seconds(self) -> float | None:
+        """By how much the service's clock is ahead of ours at least; negative when it is behind, None if unknown."""
+        if self.date is None:
+            return None
+        if self.date > self.answered_at:
+            return (self.date - self.answered_at) / timedelta(seconds=1)
+        return min(0.0, (self.date + timedelta(seconds=1) - self.asked_at) / timedelta(seconds=1))
 
 
 class TranscriptionPort(Protocol):
@@ -43,6 +71,13 @@ class TranscriptionPort(Protocol):
         """Ask about an order at the service that accepted it. Reading only; one HTTP request, no retry.
 
         An unknown status word is PENDING. A 404 raises `TransientError`: it is no verdict.
+        """
+        ...
+
+    def probe(self) -> Reach:
+        """One harmless request that proves, as far as the service allows, that it is there and knows us.
+
+        Orders and sends nothing; no retry. Raises none of these errors: a failure is part of what was found.
         """
         ...
 
@@ -81,6 +116,14 @@ class BackupStoragePort(Protocol):
         """Abort multipart uploads under our prefix that were begun longer ago; returns how many."""
         ...
 
+    def probe(self) -> Reach:
+        """A few harmless requests that prove that the bucket is there and may be listed, read and written by us.
+
+        Nothing stays: an upload is begun and aborted, no object is made. No retry. Raises none of these errors: a
+        failure is part of what was found.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
@@ -102,6 +145,14 @@ class SheetPort(Protocol):
 
     def read(self, first_seq: int, count: int) -> Sequence[Sequence[str]]:
         """The cells now at those rows' places, padded to the full width; rows that don't exist are all empty."""
+        ...
+
+    def probe(self) -> Reach:
+        """One reading request that proves that we may log in and that the spreadsheet is there for us.
+
+        Whether it may also be written shows only in writing. No retry. Raises none of these errors: a failure is part
+        of what was found.
+        """
         ...
 
     def close(self) -> None:

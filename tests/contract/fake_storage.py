@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tfwatch.errors import ContentChanged, ServiceFailure, Stopping
 from tfwatch.model import Backup, Sha256, StoredObject
-from tfwatch.ports import Kept
+from tfwatch.ports import Kept, Reach
 
 _CHUNK = 64 * 1024
 
@@ -15,7 +16,7 @@ _CHUNK = 64 * 1024
 @dataclass(slots=True, kw_only=True)
 class FakeStorage:
     """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store` and
-    `verify`."""
+    `verify`, and told by those of `probe`."""
 
     bucket: str = "backups"
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -51,6 +52,10 @@ class FakeStorage:
     def abort_abandoned(self, *, older_than_seconds: float) -> int:
         aborted, self.abandoned = self.abandoned, 0
         return aborted
+
+    def probe(self) -> Reach:
+        now, failure = datetime.now(UTC), self.failures.pop(0) if self.failures else None
+        return Reach(proven="" if failure else "it is here", failure=failure, date=now, asked_at=now, answered_at=now)
 
     def close(self) -> None:
         self.closed = True

@@ -5,10 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from tfwatch.errors import ContentChanged, OutcomeUnknown, PermanentError, ServiceError, Stopping, TransientError
+from tfwatch.errors import (
+    ContentChanged,
+    OutcomeUnknown,
+    PermanentError,
+    ServiceError,
+    ServiceFailure,
+    Stopping,
+    TransientError,
+)
 from tfwatch.model import Destination, OrderId, Profile, Receipt, StatusReport, Submission, Verdict
+from tfwatch.ports import Reach
 
 _VERDICTS = {"completed": Verdict.COMPLETED, "rejected": Verdict.REFUSED}
 
@@ -64,6 +74,16 @@ class InMemoryTranscription:
         if word is None or destination != self.destination:
             raise TransientError("no such order", code=404)
         return StatusReport(verdict=_VERDICTS.get(word, Verdict.PENDING), word=word, code=200)
+
+    def probe(self) -> Reach:
+        now = datetime.now(UTC)
+        trouble = self._troubles.popleft() if self._troubles else None
+        failure: ServiceFailure | None = None
+        if trouble is Trouble.LOCKED_OUT:
+            failure = ServiceError("unknown key", code=401, hint="check the key")
+        elif trouble is not None:
+            failure = TransientError("down", code=503)
+        return Reach(proven="" if failure else "it is here", failure=failure, date=now, asked_at=now, answered_at=now)
 
     def close(self) -> None:
         pass

@@ -328,3 +328,13 @@ def test_a_presigned_url_gives_the_bytes(place: Place, make: Callable[..., Backu
     url = place.storage.presign(backup.key, expires_seconds=60)
 
     assert place.content(backup.key) == place.fetch(url)
+
+
+def test_a_probe_leaves_nothing(place: Place) -> None:
+    """A storage that works is proven to, tells its clock, and keeps neither object nor upload of it."""
+    reach = place.storage.probe()
+
+    assert reach.failure is None
+    assert reach.proven
+    assert reach.date is not None
+    assert 0 == place.unfinished_uploads()

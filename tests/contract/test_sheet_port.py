@@ -87,3 +87,13 @@ def test_any_text_stays_that_text(sheet: SheetPort, given: list[str]) -> None:
     sheet.mirror(1, [given])
 
     assert [given] == [list(cells) for cells in sheet.read(1, 1)]
+
+
+def test_a_probe_writes_nothing(sheet: SheetPort) -> None:
+    """A sheet that works is proven to, tells its clock, and no row of it changes."""
+    reach = sheet.probe()
+
+    assert reach.failure is None
+    assert reach.proven
+    assert reach.date is not None
+    assert [EMPTY, EMPTY] == [list(cells) for cells in sheet.read(1, 2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -14,7 +15,7 @@ from tfwatch.adapters.gotranscript import GotranscriptSettings, connect
 from tfwatch.errors import ContentChanged, OutcomeUnknown, PermanentError, ServiceError, Stopping, TransientError
 from tfwatch.model import Destination, OrderId, Profile, Verdict
 from tfwatch.ports import TranscriptionPort
-from tfwatch.sandbox.faults import Fault, FaultKind
+from tfwatch.sandbox.faults import Fault, FaultKind, Target
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings, VerdictWhen
 
@@ -25,6 +26,7 @@ class World(Protocol):
     @property
     def port(self) -> TranscriptionPort: ...
     def trouble(self, *troubles: Trouble) -> None: ...
+    def probe_meets(self, trouble: Trouble) -> None: ...
     def orders(self, sha256: str) -> list[str]: ...
     def say(self, order_id: OrderId, word: str) -> None: ...
 
@@ -37,6 +39,9 @@ class InMemory:
 
     def trouble(self, *troubles: Trouble) -> None:
         self._service.trouble(*troubles)
+
+    def probe_meets(self, trouble: Trouble) -> None:
+        self._service.trouble(trouble)
 
     def orders(self, sha256: str) -> list[str]:
         return list(self._service.orders(sha256))
@@ -65,6 +70,9 @@ class OverHttp:
 
     def trouble(self, *troubles: Trouble) -> None:
         self._sandbox.set_faults(*(_FAULTS[trouble] for trouble in troubles))
+
+    def probe_meets(self, trouble: Trouble) -> None:
+        self._sandbox.set_faults(replace(_FAULTS[trouble], target=Target.LOOKUP))
 
     def orders(self, sha256: str) -> list[str]:
         return [str(order["id"]) for order in self._sandbox.orders() if order["sha256"] == sha256]
@@ -238,3 +246,23 @@ def test_many_threads_deliver_at_once(world: World) -> None:
         list(lanes.map(deliver, submissions))
     counts = [len(world.orders(submission.package.sha256)) for submission in submissions]
     assert [1] * 12 == counts
+
+
+def test_a_probe_orders_nothing(world: World) -> None:
+    """A service that works is proven to, tells its clock, and has no order more."""
+    reach = world.port.probe()
+
+    assert reach.failure is None
+    assert reach.proven
+    assert reach.date is not None
+    assert [] == world.orders("0" * 64)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.DOWN, Trouble.LOCKED_OUT])
+def test_a_probe_tells_what_is_wrong(world: World, trouble: Trouble) -> None:
+    """A refusal or an outage is what was found, not an exception; it proves nothing."""
+    world.probe_meets(trouble)
+    reach = world.port.probe()
+
+    assert {Trouble.DOWN: 503, Trouble.LOCKED_OUT: 401}[trouble] == (reach.failure and reach.failure.code)
+    assert "" == reach.proven

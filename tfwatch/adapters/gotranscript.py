@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import backoff
 
 from tfwatch.adapters.gotranscript_attempt import Attempt, OnUnknown, Pacing
 from tfwatch.adapters.gotranscript_deliveries import Deliveries, ask_status
-from tfwatch.adapters.gotranscript_http import Door
-from tfwatch.adapters.gotranscript_replies import read_status
+from tfwatch.adapters.gotranscript_http import Door, Outgoing
+from tfwatch.adapters.gotranscript_replies import Reply, read_status
 from tfwatch.adapters.gotranscript_v4 import PublicApi
+from tfwatch.adapters.http_date import moment
+from tfwatch.errors import ServiceFailure
 from tfwatch.model import Destination, OrderId, Profile, Receipt, StatusReport, Submission, Verdict
-from tfwatch.ports import TranscriptionPort
+from tfwatch.ports import Reach, TranscriptionPort
 
 __all__ = ["GotranscriptClient", "GotranscriptSettings", "connect"]
 
@@ -65,6 +68,14 @@ class Dialect(Protocol):
         """The order the service holds for this package; raises `ServiceError` where there is no lookup."""
         ...
 
+    def harmless(self) -> Outgoing:
+        """A request that changes nothing; raises `ServiceError` when there is no key to send."""
+        ...
+
+    def proven_by(self, reply: Reply) -> str:
+        """What the reply to it proves, in words; raises the failure that it stands for."""
+        ...
+
 
 class GotranscriptClient:
     """A `TranscriptionPort` over HTTP. Thread-safe."""
@@ -104,6 +115,18 @@ class GotranscriptClient:
             return StatusReport(verdict=Verdict.PENDING)
         base_url = destination.base_url.rstrip("/")
         return read_status(self._door.exchange(ask_status(base_url, order_id, self._api_key)))
+
+    def probe(self) -> Reach:
+        """See `TranscriptionPort.probe`. `gotranscript-v4` has no harmless call: only that somebody answers."""
+        asked_at, date, proven, failure = datetime.now(UTC), None, "", None
+        try:
+            reply = self._door.exchange(self._dialect.harmless())
+            date = moment(reply.headers.get("date"))
+            proven = self._dialect.proven_by(reply)
+        except ServiceFailure as error:
+            failure = error
+        answered_at = datetime.now(UTC)
+        return Reach(proven=proven, failure=failure, date=date, asked_at=asked_at, answered_at=answered_at)
 
     def close(self) -> None:
         """Close all connections: calls under way fail with `TransientError` or `OutcomeUnknown`."""

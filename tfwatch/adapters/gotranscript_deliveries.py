@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from tfwatch.adapters.gotranscript_http import Door, Outgoing, PackageBody
-from tfwatch.adapters.gotranscript_replies import read_lookup, read_receipt
+from tfwatch.adapters.gotranscript_replies import Reply, read_lookup, read_receipt
 from tfwatch.errors import ServiceError
 from tfwatch.model import Profile, Receipt, Submission
+
+_NOBODYS = "0" * 64
+"""A client reference that no package has: no content is known whose SHA-256 is this."""
 
 _ONE_WORD = re.compile(r"[\x21-\x7e]+")
 
@@ -48,13 +51,21 @@ class Deliveries:
     def look_up(self, submission: Submission) -> Receipt | None:
         """`GET /deliveries?client_reference=…`: the order the service holds for this package, if any."""
         package = submission.package
-        outgoing = Outgoing(
-            method="GET",
-            url=f"{self._url}?client_reference={quote(package.sha256, safe='')}",
-            headers={**authorization(self._api_key), "traceparent": traceparent(package.trace_id)},
-        )
-        reply = self._door.exchange(outgoing)
+        reply = self._door.exchange(self._lookup(package.sha256, traceparent=traceparent(package.trace_id)))
         return read_lookup(reply, client_reference=package.sha256, known_order=submission.known_order)
+
+    def harmless(self) -> Outgoing:
+        """A lookup of what nobody has sent."""
+        return self._lookup(_NOBODYS)
+
+    def proven_by(self, reply: Reply) -> str:
+        """A list, and the key is known; raises as `read_lookup` does."""
+        read_lookup(reply, client_reference=_NOBODYS, known_order=lambda order_id: False)
+        return "it knows the API key and answers a lookup"
+
+    def _lookup(self, client_reference: str, **headers: str) -> Outgoing:
+        url = f"{self._url}?client_reference={quote(client_reference, safe='')}"
+        return Outgoing(method="GET", url=url, headers={**authorization(self._api_key), **headers})
 
 
 def ask_status(base_url: str, order_id: str, api_key: str) -> Outgoing:

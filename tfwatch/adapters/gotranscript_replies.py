@@ -11,13 +11,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tfwatch.adapters.http_date import moment
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
 from tfwatch.model import VERDICTS, OrderId, Receipt, StatusReport, Verdict
 
@@ -166,13 +166,8 @@ def retry_after(reply: Reply) -> float | None:
     value = reply.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+", value):
         return min(float(value[:10]), _LONGEST_RETRY_AFTER)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - reply.at).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
+    until = moment(value)
+    return None if until is None else min(max((until - reply.at).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
 
 
 def words(reply: Reply) -> str:

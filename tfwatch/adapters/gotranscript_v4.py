@@ -27,6 +27,7 @@ class PublicApi:
         self, door: Door, base_url: str, api_token: str, *, mode: str, language: str | None, callback_url: str | None
     ) -> None:
         self._door = door
+        self._base_url = base_url
         self._url = f"{base_url}/api/v4/transcriptions"
         self._api_token = api_token
         self._mode = mode
@@ -51,6 +52,16 @@ class PublicApi:
             f"the service can't be asked for package {submission.package.sha256}: it has no lookup",
             hint="look for the order in your account at the service",
         )
+
+    def harmless(self) -> Outgoing:
+        """A look at the base URL, without the token: whatever shows that it is known may cost money."""
+        return Outgoing(method="GET", url=f"{self._base_url}/", headers={})
+
+    def proven_by(self, reply: Reply) -> str:
+        """Any answer that isn't the failure of a server proves that it is reached, and no more."""
+        if reply.code >= 500:
+            raise refusal(reply)
+        return "it is reached; this API has no harmless call, so the API key was not tried"
 
 
 def read_order(reply: Reply) -> Receipt:

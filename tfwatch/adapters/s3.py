@@ -16,9 +16,10 @@ import backoff
 from tfwatch.adapters.s3_body import Body, stretches
 from tfwatch.adapters.s3_client import S3Settings, make_client
 from tfwatch.adapters.s3_errors import hint_for, translated
+from tfwatch.adapters.s3_probe import probe
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
 from tfwatch.model import Backup, Sha256, StoredObject
-from tfwatch.ports import BackupStoragePort, Kept
+from tfwatch.ports import BackupStoragePort, Kept, Reach
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
@@ -89,6 +90,9 @@ class _S3Storage:
 
     def abort_abandoned(self, *, older_than_seconds: float) -> int:
         return self._abort_uploads(self._prefix, before=datetime.now(UTC) - timedelta(seconds=older_than_seconds))
+
+    def probe(self) -> Reach:
+        return probe(self._client, self._bucket, self._prefix, self._secrets)
 
     def close(self) -> None:
         self._client.close()

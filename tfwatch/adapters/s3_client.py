@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 
+_CONNECT_SECONDS: Final = 5.0
+
 # $AWS_ENDPOINT_URL and the like must not send backups elsewhere; boto3-stubs lack this option.
 _UNKNOWN_TO_STUBS: Final[dict[str, Any]] = {"ignore_configured_endpoint_urls": True}
 
@@ -28,7 +30,7 @@ class S3Settings:
     `endpoint_url` None: Amazon. Both keys None: boto3 finds credentials by itself (a role, a profile).
     `prefix` bounds `abort_abandoned`; keys come whole from the caller. `part_size_mib`: 5 to 5120, and the largest
     object sent in one request. `workers`: threads that will call `store` at once. `verify`: a CA bundle's path,
-    or True for the machine's own.
+    or True for the machine's own. `timeout_seconds`: how long to wait for each piece of an answer.
     """
 
     bucket: str
@@ -40,6 +42,7 @@ class S3Settings:
     part_size_mib: int = 16
     workers: int = 2
     verify: str | bool = True
+    timeout_seconds: float = 30.0
 
 
 def make_client(settings: S3Settings) -> S3Client:
@@ -57,8 +60,8 @@ def make_client(settings: S3Settings) -> S3Client:
         # Some S3-compatible servers refuse the checksum trailers that boto3 adds by default since 1.36.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        connect_timeout=5,
-        read_timeout=30,
+        connect_timeout=min(_CONNECT_SECONDS, settings.timeout_seconds),
+        read_timeout=settings.timeout_seconds,
         max_pool_connections=settings.workers,
         # boto3's own takes a twelfth of a small request's CPU to put together, each time, and tells of this machine.
         user_agent=f"tfwatch/{__version__}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -21,8 +22,8 @@ from tfwatch.adapters.sheets_layout import (
     pieces,
     spans,
 )
-from tfwatch.errors import ServiceError, SheetDrift
-from tfwatch.ports import SheetPort
+from tfwatch.errors import ServiceError, ServiceFailure, SheetDrift
+from tfwatch.ports import Reach, SheetPort
 
 _T = TypeVar("_T")
 
@@ -40,13 +41,15 @@ class SheetsSettings:
     """Which spreadsheet shows the log, and who writes it.
 
     `service_account_json`: the JSON that Google gave, or the path of a file with it. `worksheet`: the first one's
-    name; the next are `log-2`, `log-3`, … `api_base_url` None: Google.
+    name; the next are `log-2`, `log-3`, … `api_base_url` None: Google. `timeout_seconds`: how long to wait for the next
+    byte of an answer.
     """
 
     spreadsheet_id: str
     service_account_json: str = field(repr=False)
     worksheet: str = "log"
     api_base_url: str | None = None
+    timeout_seconds: float = 60.0
 
 
 def connect(
@@ -61,7 +64,11 @@ def connect(
     `clock`: monotonic seconds. `sleep` waits that many for the quota; it may return early when the daemon stops.
     """
     http = SheetsHTTP(
-        _credentials(settings.service_account_json), base_url=settings.api_base_url, clock=clock, sleep=sleep
+        _credentials(settings.service_account_json),
+        base_url=settings.api_base_url,
+        timeout_seconds=settings.timeout_seconds,
+        clock=clock,
+        sleep=sleep,
     )
     return _GoogleSheet(settings, tuple(header), http, clock)
 
@@ -106,6 +113,21 @@ class _GoogleSheet:
         for span in spans(self._name, first_seq, count):
             found += self._trusting(partial(self._read, span))
         return found
+
+    def probe(self) -> Reach:
+        asked_at, proven, failure = datetime.now(UTC), "", None
+        try:
+            self._http.fetch_sheet_metadata(self._id, {"fields": "properties.title"})
+            proven = "the service account may log in and read the spreadsheet; writing shows with the first row"
+        except ServiceFailure as error:
+            failure = error
+        return Reach(
+            proven=proven,
+            failure=failure,
+            date=self._http.date,
+            asked_at=asked_at,
+            answered_at=datetime.now(UTC),
+        )
 
     def close(self) -> None:
         self._http.session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 import requests
@@ -13,10 +14,11 @@ from google.oauth2.service_account import Credentials
 from gspread.exceptions import APIError
 from gspread.http_client import HTTPClient
 
+from tfwatch.adapters.http_date import moment
 from tfwatch.errors import ServiceError, ServiceFailure, TransientError
 
 GOOGLE: Final = "https://sheets.googleapis.com"
-_TIMEOUT: Final = (5.0, 60.0)  # seconds to connect, and to wait for the next byte: a full batch takes Google a while
+_CONNECT_SECONDS: Final = 5.0
 _PER_MINUTE: Final = 60
 _QUOTA_SECONDS: Final = 60.0
 _MAX_MESSAGE: Final = 300
@@ -44,7 +46,8 @@ class Window:
 class SheetsHTTP(HTTPClient):
     """gspread's HTTP client that keeps the quota and raises `TransientError` or `ServiceError`, nothing else.
 
-    `clock`: monotonic seconds; `sleep` waits for some. No retry here: whoever mirrors tries again.
+    `clock`: monotonic seconds; `sleep` waits for some. `timeout_seconds`: to wait for the next byte; a full batch takes
+    Google a while. `date`: the service's clock by its last answer. No retry here: whoever mirrors tries again.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class SheetsHTTP(HTTPClient):
         credentials: Credentials,
         *,
         base_url: str | None,
+        timeout_seconds: float,
         clock: Callable[[], float],
         sleep: Callable[[float], object],
     ) -> None:
         super().__init__(credentials, session=AuthorizedSession(credentials))  # type: ignore[no-untyped-call]
-        self.set_timeout(_TIMEOUT)
+        self.set_timeout((min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds))
+        self.date: datetime | None = None
         self._base_url = (base_url or GOOGLE).rstrip("/")
         self._email = credentials.service_account_email
         self._reads, self._writes = Window(clock), Window(clock)
@@ -70,8 +75,10 @@ class SheetsHTTP(HTTPClient):
         window.take()
         try:
             response = super().request(method, self._base_url + endpoint.removeprefix(GOOGLE), *args, **kwargs)
+            self.date = moment(response.headers.get("Date"))
             response.json()
         except APIError as error:
+            self.date = moment(error.response.headers.get("Date"))
             raise self._refused(error) from error
         except GoogleAuthError as error:
             raise _not_logged_in(error) from error

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -41,10 +42,15 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
+        await self.on_tick(0)
         self.ready.set()
 
     async def main_loop(self) -> None:
-        await self._ended.wait()
+        # uvicorn's tick writes the Date header anew.
+        while not self._ended.is_set():
+            await self.on_tick(0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 1)
 
     def end(self) -> None:
         """Stop, from any thread; nothing happens if it never started or has ended."""
@@ -95,7 +101,7 @@ class Sandbox:
             loop="asyncio",
             proxy_headers=False,
             server_header=False,
-            date_header=False,
+            date_header=True,
             timeout_keep_alive=60,
         )
         self._server = _Server(config)
