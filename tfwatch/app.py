@@ -16,7 +16,7 @@ from typing import Final
 from loguru import logger
 
 from tfwatch import __version__, disk
-from tfwatch.connections import LiveConfiguration
+from tfwatch.connections import LiveConfiguration, serving
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
@@ -31,6 +31,8 @@ from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders, SpoolUnusable
+from tfwatch.web.server import WebServer
+from tfwatch.web.site import Site
 
 EXIT_FINE: Final = 0
 EXIT_PROBLEM: Final = 1
@@ -140,7 +142,7 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
 
 def _accompany(daemon: Daemon, configuration: LiveConfiguration) -> tuple[Companion, ...]:
     """What runs beside the loop."""
-    return ()
+    return (WebServer(Site(running=daemon), lambda: serving(configuration.config.web)),)
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ ServiceAccount = Annotated[
 SecretUrl = Annotated[
     SecretStr | None, BeforeValidator(values.empty_is_none), AfterValidator(values.secret(values.callback_url))
 ]
+WebToken = Annotated[
+    SecretStr | None, BeforeValidator(values.empty_is_none), AfterValidator(values.secret(values.web_token))
+]
+HostName = Annotated[str, AfterValidator(values.host_name)]
 AlertUrl = Annotated[SecretStr, AfterValidator(values.secret(values.alert_url))]
 
 
@@ -161,11 +165,16 @@ class RetentionSettings(Section):
 
 
 class WebSettings(Section):
-    """Where the status page, health, metrics and webhooks listen."""
+    """Where the status page, health, metrics and webhooks listen, and whom they answer."""
 
     enabled: bool = True
     host: Annotated[Line, AfterValidator(values.host)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8787
+    expose: bool = False
+    token: WebToken = None
+    token_file: Line | None = None
+    hosts: Annotated[tuple[HostName, ...], Field(strict=False)] = ()
+    requests_per_second: Annotated[float, Field(ge=1, le=10_000)] = 50
 
 
 class WebhookSettings(Section):
@@ -233,6 +242,8 @@ def conflicts(config: Config) -> Iterator[Conflict]:
         yield from _s3_conflicts(config.integrations.s3)
     if config.integrations.sheets.enabled:
         yield from _sheets_conflicts(config.integrations.sheets)
+    if config.web.enabled:
+        yield from _web_conflicts(config.web)
 
 
 def _gotranscript_conflicts(integrations: Integrations) -> Iterator[Conflict]:
@@ -296,6 +307,18 @@ def _sheets_conflicts(sheets: SheetsSettings) -> Iterator[Conflict]:
                 hint="set it or enabled: false",
                 about=(f"{section}.enabled", f"{section}.{key}", f"{section}.{key}_file"),
             )
+
+
+def _web_conflicts(web: WebSettings) -> Iterator[Conflict]:
+    needed = {"expose: true": web.expose, "token_file": web.token is not None}
+    missing = [key for key, is_set in needed.items() if not is_set]
+    if missing and not values.is_loopback(web.host):
+        yield Conflict(
+            key="web.host",
+            message="other machines could read the page, so it needs both web.expose: true and web.token",
+            hint=f"set web.{' and web.'.join(missing)}, or host: 127.0.0.1",
+            about=("web.enabled", "web.host", "web.expose", "web.token", "web.token_file"),
+        )
 
 
 # --- what a reload means --------------------------------------------------------------------------------------------

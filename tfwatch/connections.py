@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from tfwatch.config import Config, changed_sections, needs_restart
+from tfwatch.config import Config, WebSettings, changed_sections, needs_restart
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
@@ -24,6 +24,7 @@ from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool.intake import Limits
+from tfwatch.web.site import Serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +235,19 @@ def connect_sheets(config: Config, stop: threading.Event, *, most_seconds: float
         timeout_seconds=most_seconds,
     )
     return sheets.connect(settings, header=COLUMNS, clock=time.monotonic, sleep=stop.wait)
+
+
+def serving(web: WebSettings) -> Serving:
+    """Where the web server listens and whom it answers."""
+    return Serving(
+        enabled=web.enabled,
+        host=web.host,
+        port=web.port,
+        is_exposed=web.expose and web.token is not None,
+        token=web.token.get_secret_value() if web.token else "",
+        hosts=frozenset(web.hosts),
+        requests_per_second=web.requests_per_second,
+    )
 
 
 def _wire(config: Config, ports: _Ports) -> Wiring:

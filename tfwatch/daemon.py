@@ -72,6 +72,11 @@ class Companion(Protocol):
     What goes wrong in one is its own to tell. Methods are called by the loop and don't block for long.
     """
 
+    @property
+    def problems(self) -> Sequence[str]:
+        """What a person should look at, for `status`; empty while all is well."""
+        ...
+
     def configure(self) -> None:
         """Take over the settings in force; called before `start`, and after each change."""
         ...
@@ -135,6 +140,16 @@ class Daemon:
     def config_problems(self) -> tuple[str, ...]:
         """Why a changed config.yaml was not taken over; empty when it was."""
         return self._configuration.problems
+
+    @property
+    def companion_problems(self) -> tuple[str, ...]:
+        """What a person should look at in what runs beside the loop."""
+        return tuple(problem for companion in self.companions for problem in companion.problems)
+
+    @property
+    def beat_age(self) -> float:
+        """Seconds since the loop last finished a pass, or said why it waits."""
+        return self._health.beat_age
 
     # --- a run -----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from tfwatch.config import Config, RetentionSettings, conflicts
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem, dotted, explain, leaves
+from tfwatch.settings_values import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,9 @@ def _warnings(config: Config) -> Iterator[str]:
     if config.retention.delivered_days is not None and not config.integrations.s3.enabled:
         what = "nothing is removed, since a delivered package goes only after its backup, and s3 is off"
         yield f"retention.delivered_days: {what}; set up integrations.s3, or remove the line"
+    if config.web.enabled and not is_loopback(config.web.host):
+        what = "the page and its token cross the network unencrypted"
+        yield f"web.host: {what}; put a proxy with TLS in front of it, and listen on 127.0.0.1"
     for key, is_set in (
         ("retention", config.retention != RetentionSettings()),
         ("alerts.urls", bool(config.alerts.urls)),
@@ -122,9 +125,4 @@ def _warnings(config: Config) -> Iterator[str]:
 
 def _is_exposed(url: str) -> bool:
     parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname == "localhost":
-        return False
-    try:
-        return not ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return True
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")

@@ -57,6 +57,7 @@ SECRETS: Final = (
         variable="GOOGLE_SERVICE_ACCOUNT_JSON",
         may_be_path=True,
     ),
+    SecretKey(key="web.token", credential="web_token"),
     SecretKey(key="alerts.urls", credential="alert_urls", is_list=True),
 )
 

@@ -6,6 +6,7 @@ The message of each ValueError goes on from the key's name ("must …") and neve
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import zoneinfo
@@ -68,6 +69,21 @@ def host(text: str) -> str:
     if re.search(r"[\s/\[\]]", text) or re.fullmatch(r"[^:]*:\d+", text):
         raise ValueError("must be an address or a host name alone, as 127.0.0.1; the port has its own key")
     return text
+
+
+def host_name(text: str) -> str:
+    """A name by which callers know this machine, without a port; in lower case."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", text):
+        raise ValueError("must be a host name alone, as tfwatch.example.com")
+    return text.lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on this address."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def url(text: str) -> str:
@@ -147,6 +163,13 @@ def secret_token(text: str) -> str:
     """A key as it travels in a header: printable ASCII without spaces."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be one line of plain characters, without spaces")
+    return text
+
+
+def web_token(text: str) -> str:
+    """A token that nobody finds by trying."""
+    if len(secret_token(text)) < 16:
+        raise ValueError("must have 16 characters or more; make one: openssl rand -hex 32")
     return text
 
 

@@ -44,7 +44,7 @@ integrations:
   sheets: {enabled: false, spreadsheet_id: "", worksheet: log, service_account_json: null, batch_seconds: 5,
            batch_rows: 2000, api_base_url: null}
 retention: {delivered_days: null, rejected_days: null}
-web: {enabled: true, host: 127.0.0.1, port: 8787}
+web: {enabled: true, host: 127.0.0.1, port: 8787, expose: false, token: null, hosts: [], requests_per_second: 50}
 webhooks: {secrets_file: webhook_integrations.json, max_secret_age_days: 90, tolerance_seconds: 300}
 alerts: {urls: [], backup_success_rate_min: 0.95, delivery_success_rate_min: 0.99, avg_delivery_latency_ms_max: 2000,
          oldest_package_minutes: 60, include_names: true}
@@ -89,6 +89,7 @@ def test_every_key_of_the_contract_has_its_default() -> None:
     defaults = {dotted(path): default for path, default in leaves() if not path[-1].endswith("_file")}
     defaults["webhooks.secrets_file"] = Config().webhooks.secrets_file
     defaults["alerts.urls"] = list(Config().alerts.urls)
+    defaults["web.hosts"] = list(Config().web.hosts)
     expected = flat(yaml.safe_load(CONTRACT))
 
     assert expected == defaults
@@ -203,6 +204,58 @@ def test_v4_needs_s3_and_a_language(tmp_path: Path) -> None:
     first, second = problems_of(write(tmp_path, V4.replace(", language: en", "")))
     assert first.startswith("config.yaml:2: integrations.gotranscript.profile: gotranscript-v4 needs integrations.s3")
     assert second.startswith("config.yaml:2: integrations.gotranscript.language: needed by profile gotranscript-v4")
+
+
+EXPOSED = f"{BASE}web:\n  host: 0.0.0.0\n"
+TOKEN = "a-token-of-16-or-more"
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("", "web.expose: true and web.token_file"),
+        ("  expose: true\n", "web.token_file"),
+        (f"  token: {TOKEN}\n", "web.expose: true"),
+        (f"  expose: false\n  token: {TOKEN}\n", "web.expose: true"),
+    ],
+)
+def test_only_two_settings_together_open_the_page_to_others(tmp_path: Path, line: str, missing: str) -> None:
+    """An address beyond loopback needs the wish and the token; the line of the address names both, and what lacks."""
+    (told,) = problems_of(write(tmp_path, EXPOSED + line))
+    message = "web.host: other machines could read the page, so it needs both web.expose: true and web.token"
+    assert f"config.yaml:3: {message}; set {missing}, or host: 127.0.0.1" == told
+
+
+def test_an_open_page_is_allowed_and_pointed_out(tmp_path: Path) -> None:
+    """With both it is valid, with a warning about the unencrypted way; a server that is off opens nothing."""
+    told = load_text(tmp_path, f"{EXPOSED}  expose: true\n  token: {TOKEN}\n").warnings
+    assert any(
+        warning.startswith("web.host: the page and its token cross the network unencrypted; ") for warning in told
+    )
+    assert not load_text(tmp_path, f"{EXPOSED}  enabled: false\n").config.web.enabled
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])
+def test_loopback_needs_neither(tmp_path: Path, host: str) -> None:
+    """What only this machine reaches is served as it is."""
+    assert () == load_text(tmp_path, f"{BASE}web: {{host: '{host}'}}").warnings
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "tfwatch.example.com", "localhost.example.com"])
+def test_every_other_address_is_taken_for_open(tmp_path: Path, host: str) -> None:
+    """Names too: what they lead to may change."""
+    (told,) = problems_of(write(tmp_path, f"{BASE}web: {{host: '{host}'}}"))
+    assert told.startswith("config.yaml:2: web.host: other machines could read the page")
+
+
+def test_a_token_is_long_and_its_value_not_shown(tmp_path: Path) -> None:
+    """One that could be found by trying is refused; names of hosts are names."""
+    (told,) = problems_of(write(tmp_path, f"{BASE}web: {{token: fifteen-letters}}"))
+    assert told.endswith("config.yaml:2: web.token: must have 16 characters or more; make one: openssl rand -hex 32")
+    for wrong in ("a.example:80", "http://a.example", "a b", "-a", ""):
+        (told,) = problems_of(write(tmp_path, f"{BASE}web: {{hosts: ['{wrong}']}}"))
+        assert "config.yaml:2: web.hosts[0]: must be a host name alone, as tfwatch.example.com" == told
+    assert ("a.example",) == load_text(tmp_path, f"{BASE}web: {{hosts: [A.Example]}}").config.web.hosts
 
 
 def test_warnings_about_what_is_valid_but_hardly_meant(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ WORLD: dict[str, tuple[str, ...]] = {
     "systemd": ("observe.*",),
     "yaml": ("settings_yaml", "demo.run"),
     "typer": ("cli", "cli_*", "terminal", "sandbox.__main__"),
+    "starlette": ("web.*", "sandbox.*"),
+    "uvicorn": ("web.listener", "web.wire", "sandbox.*"),
     "rich": ("cli", "cli_*", "terminal", "report", "why", "demo.*"),
 }
 """A package from outside → who may import it. The sandbox checks tokens as Google does; the demo looks after its own

@@ -48,7 +48,13 @@ def problems_of(path: str, **environ: str) -> list[str]:
     [
         ("web: {prot: 1}", "1: web.prot: unknown key; did you mean port?"),
         ("web:\n  bucket: x", "2: web.bucket: unknown key; did you mean integrations.s3.bucket?"),
-        ("web:\n  zzz: x", "2: web.zzz: unknown key; known here: enabled, host, port"),
+        (
+            "web:\n  zzz: x",
+            (
+                "2: web.zzz: unknown key; known here: "
+                "enabled, expose, host, hosts, port, requests_per_second, token, token_file"
+            ),
+        ),
         ("wob: {}", "1: wob: unknown key; did you mean web?"),
         ("web: {port: 0}", "1: web.port: must be 1 or more"),
         ("web: {port: 65536}", "1: web.port: must be 65,535 or less"),

@@ -119,6 +119,7 @@ def test_every_secret_has_a_file_key_and_a_credential(fs: FakeFilesystem) -> Non
     contents = {
         "integrations.sheets.service_account_json": ACCOUNT,
         "integrations.gotranscript.callback_url": "https://a.example/webhooks/gotranscript/token",
+        "web.token": "a-token-of-16-or-more",
         "alerts.urls": "# us\nntfy://one\n\nntfy://two",
     }
     for secret in SECRETS:

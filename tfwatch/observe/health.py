@@ -52,6 +52,7 @@ class Health:
         self._watchdog_seconds = watchdog_seconds
         self._clock = clock
         self._looked_at = float("-inf")
+        self._beaten_at = clock()
         self._stale = True
         self._shown = ""
         self._line = ""
@@ -90,9 +91,14 @@ class Health:
             pause = min(pause, self._watchdog_seconds / 3)
         return max(0.0, self._looked_at + pause - self._clock())
 
+    @property
+    def beat_age(self) -> float:
+        """Seconds since the last beat. Any thread may ask."""
+        return self._clock() - self._beaten_at
+
     def beat(self, daemon: Running) -> None:
         """After a finished pass: show the state if a second has passed since it was last shown."""
-        now = self._clock()
+        now = self._beaten_at = self._clock()
         self._stale = now - self._looked_at < _BUSY_SECONDS
         if self._stale:
             return

@@ -42,6 +42,16 @@ class Running(Protocol):
         """Why a changed config.yaml was not taken over; empty when it was."""
         ...
 
+    @property
+    def companion_problems(self) -> tuple[str, ...]:
+        """What a person should look at in what runs beside the loop."""
+        ...
+
+    @property
+    def beat_age(self) -> float:
+        """Seconds since the loop last finished a pass, or said why it waits."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -135,6 +145,7 @@ def _problems(daemon: Running) -> list[str]:
         )
     problems += daemon.workshop.admission.problems()[:_MOST_LISTED]
     problems += daemon.workshop.store.problems()[:_MOST_LISTED]
+    problems += daemon.companion_problems[:_MOST_LISTED]
     return problems + [text for _, text in list(daemon.outbox.problems.items())[:_MOST_LISTED]]
 
 
