@@ -16,12 +16,13 @@ from typing import Final
 from loguru import logger
 
 from tfwatch import __version__, disk
-from tfwatch.connections import LiveConfiguration, serving
+from tfwatch.connections import LiveConfiguration, serving, speak
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.errors import ServiceError
+from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
 from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Integration, write_detail
@@ -55,6 +56,7 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         logger.error("nothing was started: {} problem(s) in the configuration", len(error.problems))
         return EXIT_CONFIG
     config = loaded.config
+    speak(config)
     set_up(config.logging.level, config.logging.format, exec_id=exec_id, environ=environ)
     for warning in loaded.warnings:
         logger.warning("{}", warning)
@@ -97,7 +99,9 @@ def _wait_for_room(folders: Folders, environ: Mapping[str, str]) -> None:
         if not told:
             told = True
             notifier(environ)(f"STATUS={shortage}")
-            logger.bind(EVENT="ALERT").warning("{}; the daemon starts when there is room", shortage)
+            logger.bind(EVENT="ALERT").warning(
+                "{}", tr("{shortage}; the daemon starts when there is room", shortage=shortage)
+            )
         time.sleep(_ROOM_SECONDS)
 
 
@@ -179,13 +183,13 @@ def _apply_when_there_is_room(
             if stop.is_set():
                 raise
             if not index.no_room:
-                logger.bind(EVENT="ALERT").warning("{}; deliveries wait for room", error)
+                logger.bind(EVENT="ALERT").warning("{}", tr("{problem}; deliveries wait for room", problem=error))
             index.no_room = str(error)
             stop.wait(_ROOM_SECONDS)
         else:
             if index.no_room:
                 index.no_room = ""
-                logger.bind(EVENT="ALERT").warning("the index: there is room again; deliveries go on")
+                logger.bind(EVENT="ALERT").warning("{}", tr("the index: there is room again; deliveries go on"))
             return
 
 

@@ -15,7 +15,8 @@ import typer
 from tfwatch import __version__, terminal
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_sandbox import sandbox
-from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, when_of, zone_of
+from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, zone_of
+from tfwatch.local_time import to_the_second
 from tfwatch.model import Integration
 from tfwatch.spool.names import printable
 
@@ -125,12 +126,11 @@ def status(*, config: ConfigFile = None, as_json: Json = False) -> None:
     from tfwatch import report
 
     with opened(config, tolerant=True) as view:
-        when = when_of(view)
-        document = report.assemble(view, datetime.now(UTC), when)
+        document = report.assemble(view, datetime.now(UTC), to_the_second)
         if as_json:
             terminal.say_json(document)
         else:
-            terminal.say_all(report.render(document, when))
+            terminal.say_all(report.render(document, to_the_second))
     if document["config_problems"]:
         raise typer.Exit(CONFIG)
     if document["needs_a_person"]:
@@ -157,12 +157,11 @@ def why(
     from tfwatch import why as told
 
     with opened(config) as view:
-        when = when_of(view)
-        document = told.assemble(view, word, when)
+        document = told.assemble(view, word, to_the_second)
         if as_json:
             terminal.say_json(document)
         elif told.is_known(document):
-            terminal.say_all(told.render(document, when))
+            terminal.say_all(told.render(document, to_the_second))
         else:
             terminal.fail(ask.unknown(view, word))
     if not told.is_known(document):

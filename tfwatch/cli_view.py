@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from tfwatch import terminal
+from tfwatch import language, local_time, terminal
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from tfwatch.look import View
     from tfwatch.settings_problems import Problem
-    from tfwatch.story import When
 
 CONFIG: Final = 78
 """The exit code for settings that can't be used."""
@@ -43,6 +42,8 @@ def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
         known = read(settings_path(config), os.environ)
     except ConfigError as error:
         refuse(error.problems)
+    language.use(known.config.language)
+    local_time.use(known.config.timezone)
     try:
         with closing(look.View(known)) as view:
             yield view
@@ -68,11 +69,3 @@ def zone_of(view: View) -> tzinfo | None:
 
     name = view.settings.config.timezone
     return None if name == "local" else ZoneInfo(name)
-
-
-def when_of(view: View) -> When:
-    """How moments are shown to people."""
-    from tfwatch.printlog import local
-
-    zone = zone_of(view)
-    return lambda moment: local(moment, zone)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from tfwatch import settings_values as values
+from tfwatch.language import tr
 from tfwatch.model import Profile
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -114,7 +115,7 @@ class GotranscriptSettings(Section):
         """Why nothing can be sent though the settings are valid: no API key yet. None when one is there."""
         if self.api_key is not None:
             return None
-        return (
+        return tr(
             "no API key: set integrations.gotranscript.api_key_file, the variable GOTRANSCRIPT_API_KEY "
             "or the systemd credential gotranscript_api_key"
         )

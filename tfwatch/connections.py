@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from tfwatch import language, local_time
 from tfwatch.config import Config, WebSettings, changed_sections, needs_restart
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
 from tfwatch.delivery.wiring import Policy, Wiring
 from tfwatch.errors import ServiceError
+from tfwatch.language import tr
 from tfwatch.model import Integration
 from tfwatch.observe.logs import set_up
 from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
@@ -103,6 +105,7 @@ class LiveConfiguration:
             self._refuse((f"{error}; {error.hint}",))
             return False
         self._loaded, self._wiring = loaded, _wire(now, self._ports)
+        speak(now)
         self.problems = ()
         return True
 
@@ -140,9 +143,14 @@ class LiveConfiguration:
         self.problems = problems
         for problem in problems:
             logger.error("{}", problem)
-        logger.bind(EVENT="ALERT").warning(
-            "{}: not taken over; the settings from before stay in force", self._loaded.path
-        )
+        text = tr("{path}: not taken over; the settings from before stay in force", path=self._loaded.path)
+        logger.bind(EVENT="ALERT").warning("{}", text)
+
+
+def speak(config: Config) -> None:
+    """Texts for people, made from now on, are in the language and the time zone that the settings name."""
+    language.use(config.language)
+    local_time.use(config.timezone)
 
 
 def _look(file: str) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tfwatch.language import tr
+
 
 class ServiceFailure(Exception):
     """A call to a service did not give what was asked for.
@@ -26,6 +28,11 @@ class ServiceFailure(Exception):
         self.tries = tries
         self.hint = hint
         self.retry_after = retry_after
+
+    @property
+    def in_words(self) -> str:
+        """What happened, and what a person can do about it."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class TransientError(ServiceFailure):
@@ -60,7 +67,7 @@ class Unreadable(ContentChanged):
     """A package's file can't be read now: no byte after that point was sent. `message`: the system's own words."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"can't be read: {message}")
+        super().__init__(tr("can't be read: {error}", error=message))
         self.message = message
 
 

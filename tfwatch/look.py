@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Final
 
 from tfwatch.config import Config
+from tfwatch.language import tr
 from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogDamaged, Position, read_log
 from tfwatch.ledger.rows import BadRow, decode
@@ -24,6 +25,7 @@ from tfwatch.settings_problems import ConfigError, Problem
 from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.listing import Listing
+from tfwatch.wording import held_since
 
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20
@@ -138,14 +140,13 @@ class View:
         source = self.settings.sources.get(f"integrations.{integration.value}.enabled", "default")
         held = self.index.integration(integration)
         if held.held:
-            since = f" since {held.since:%Y-%m-%d %H:%M} UTC" if held.since else ""
-            hint = f"mend the cause, then: tfwatch enable {integration.value}"
-            return Stand(
-                enabled=False, state=held.state, source=f"{held.state}{since}", reason=held.reason, what_to_do=hint
-            )
+            source = held_since(held.state, held.since)
+            hint = tr("mend the cause, then: tfwatch enable {name}", name=integration.value)
+            return Stand(enabled=False, state=held.state, source=source, reason=held.reason, what_to_do=hint)
         if not section.enabled:
-            hint = f"set integrations.{integration.value}.enabled: true"
-            return Stand(enabled=False, state="off", source=source, reason=f"off by {source}", what_to_do=hint)
+            hint = tr("set integrations.{name}.enabled: true", name=integration.value)
+            reason = tr("off by {source}", source=source)
+            return Stand(enabled=False, state="off", source=source, reason=reason, what_to_do=hint)
         if missing:
             return Stand(enabled=False, state="held", source=source, reason=missing)
         return Stand(enabled=True, state="enabled", source=source)
@@ -172,7 +173,7 @@ class View:
         except FileNotFoundError:
             return []
         except BadRow as bad:
-            self.trouble = f"{self.folders.log}: a row about this package is damaged: {bad}"
+            self.trouble = tr("{path}: a row about this package is damaged: {why}", path=self.folders.log, why=bad)
         return found
 
     def _names(self) -> Iterator[str]:
@@ -221,7 +222,8 @@ def unreadable(folders: Folders, listing: Listing) -> Iterator[tuple[str, str]]:
 def describe_unreadable(folders: Folders, name: str) -> str:
     """Why the daemon can't read a file of the outbox, and the command that mends it."""
     path = folders.path(Stage.OUTBOX, name)
-    return f"can't be read ({folders.describe(Stage.OUTBOX, name)}); let the daemon read it: chmod a+r '{path}'"
+    who = folders.describe(Stage.OUTBOX, name)
+    return tr("can't be read ({who}); let the daemon read it: chmod a+r '{path}'", who=who, path=path)
 
 
 def unfinished_why(folders: Folders, name: str, *, settle_seconds: float) -> str:

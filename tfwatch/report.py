@@ -10,11 +10,15 @@ from itertools import islice
 from typing import Any, Final
 
 from tfwatch import __version__
+from tfwatch.language import ntr, number, tr
 from tfwatch.ledger.index import PackageState
+from tfwatch.local_time import midnight
 from tfwatch.look import View, unreadable
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
 from tfwatch.spool.names import printable
-from tfwatch.story import Scene, When, next_step, seconds
+from tfwatch.story import Scene, next_step
+from tfwatch.story_lines import When
+from tfwatch.wording import integration_state, kind_of_file, seconds, work_in_words
 
 _MOST_LISTED: Final = 20
 _BAR: Final = 20
@@ -27,7 +31,7 @@ def scene_of(view: View, state: PackageState) -> Scene:
     """What a package's story needs to know of its surroundings."""
     integrations = view.settings.config.integrations
     stand = view.stand(Integration.GOTRANSCRIPT)
-    held = "" if stand.enabled else f"{Integration.GOTRANSCRIPT} is {stand.state}: {stand.reason}"
+    held = "" if stand.enabled else _is_held(Integration.GOTRANSCRIPT, stand.state, stand.reason)
     return Scene(
         places=view.places(state.name),
         running=view.running,
@@ -57,7 +61,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "waiting": [_waiting(state) for state in _waiting_states(view)],
         "integrations": integrations,
         "backup_pending": view.index.unbacked_count() if view.settings.config.integrations.s3.enabled else 0,
-        "delivered_today": view.index.settled_since(_midnight(now)),
+        "delivered_today": view.index.settled_since(midnight(now)),
         "unfinished": shown.get("unfinished", {}),
         "ignored": listing.ignored,
         "oddities": [{"package": printable(name), "kind": kind} for name, kind in listing.oddities[:_MOST_LISTED]],
@@ -160,12 +164,8 @@ def _integration(view: View, name: Integration) -> Document:
 def _problems(view: View, shown: Mapping[str, Any]) -> list[str]:
     """What the daemon says, and the room on its disk as it is now: on a full one it can't write down what it sees."""
     shortage = view.folders.shortage(view.settings.config.spool.min_free_bytes)
-    said = [text for text in shown.get("problems", ()) if not _is_shortage(view, text)]
+    said = [text for text in shown.get("problems", ()) if text != shown.get("shortage")]
     return [shortage, *said] if shortage else said
-
-
-def _is_shortage(view: View, text: str) -> bool:
-    return text.startswith(f"{view.folders.root}: ") and text.endswith("free some space")
 
 
 def _problem(view: View, state: PackageState, when: When) -> Document:
@@ -191,22 +191,30 @@ def _needs(view: View, document: Document) -> Iterator[str]:
     for name, stand in document["integrations"].items():
         if stand["state"] in _SHORT_OF_WORK:
             what = f"; {stand['what_to_do']}" if stand["what_to_do"] else ""
-            yield f"{name} is {stand['state']}: {stand['reason']}{what}"
+            yield f"{_is_held(name, stand['state'], stand['reason'])}{what}"
         elif stand["trouble"]:
-            yield f"{name} is in trouble: {stand['trouble']}"
+            yield tr("{name} is in trouble: {trouble}", name=name, trouble=stand["trouble"])
     said = " ".join(document["problems"])
     for blocked in document["unreadable"]:
         if f"outbox/{blocked['package']}:" not in said:
             yield f"outbox/{blocked['package']}: {blocked['what_to_do']}"
     for odd in document["oddities"]:
         if f"outbox/{odd['package']}:" not in said:
-            yield f"outbox/{odd['package']}: is a {odd['kind']}, not a regular file: drop the ZIP itself"
+            yield tr(
+                "outbox/{name}: is a {kind}, not a regular file: drop the ZIP itself",
+                name=odd["package"],
+                kind=kind_of_file(odd["kind"]),
+            )
     for parked in document["parked"]:
-        yield f"rejected/{parked['package']}: nobody knows whether it was accepted; {parked['what_to_do']}"
+        yield tr(
+            "rejected/{name}: nobody knows whether it was accepted; {what}",
+            name=parked["package"],
+            what=parked["what_to_do"],
+        )
 
 
-def _midnight(now: datetime) -> datetime:
-    return now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+def _is_held(name: str, state: str, reason: str) -> str:
+    return tr("{name} is {state}: {reason}", name=name, state=integration_state(state), reason=reason)
 
 
 # --- rendering ------------------------------------------------------------------------------------------------------
@@ -219,36 +227,39 @@ def render(document: Document, when: When) -> Iterator[Styled]:
     """The status as lines for people."""
     yield from _render_daemon(document, when)
     yield from _render_stages(document)
-    yield from _render_section("in flight", map(_flight, document["in_flight"]))
-    yield from _render_section("waiting to be tried again", (_retry(each, when) for each in document["waiting"]))
+    yield from _render_section(tr("in flight"), map(_flight, document["in_flight"]))
+    yield from _render_section(tr("waiting to be tried again"), (_retry(each, when) for each in document["waiting"]))
     yield from _render_integrations(document)
     yield from _render_notes(document)
-    yield from _render_section("last problems", (_trouble(each, when) for each in document["last_problems"]))
+    yield from _render_section(tr("last problems"), (_trouble(each, when) for each in document["last_problems"]))
     needs = document["needs_a_person"]
-    yield from _render_section("needs a person", needs, "bad")
+    yield from _render_section(tr("needs a person"), needs, "bad")
     if not needs:
         yield "", ""
-        yield "nothing needs a person", "good"
+        yield tr("nothing needs a person"), "good"
 
 
 def _render_daemon(document: Document, when: When) -> Iterator[Styled]:
     daemon = document["daemon"]
-    yield f"tfwatch {daemon['version']}, spool {document['spool']}, settings {document['config']}", "head"
+    known = {"version": daemon["version"], "spool": document["spool"], "config": document["config"]}
+    yield tr("tfwatch {version}, spool {spool}, settings {config}", **known), "head"
     if not daemon["running"]:
-        yield "daemon: not running; packages wait. Start it: systemctl start tfwatch", "bad"
+        yield tr("daemon: not running; packages wait. Start it: systemctl start tfwatch"), "bad"
         return
-    since = f" since {when(parse_rfc3339(daemon['since']))}" if daemon["since"] else ""
-    process = f" as process {daemon['pid']}" if daemon["pid"] else ""
-    run = f", run {daemon['exec_id']}" if daemon["exec_id"] else ""
-    yield f"daemon: running{since}{process}{run}", "good"
+    since = tr(" since {when}", when=when(parse_rfc3339(daemon["since"]))) if daemon["since"] else ""
+    process = tr(" as process {pid}", pid=daemon["pid"]) if daemon["pid"] else ""
+    run = tr(", run {exec_id}", exec_id=daemon["exec_id"]) if daemon["exec_id"] else ""
+    yield tr("daemon: running{since}{process}{run}", since=since, process=process, run=run), "good"
 
 
 def _render_stages(document: Document) -> Iterator[Styled]:
     yield "", ""
     for stage, there in document["stages"].items():
-        oldest = f"   oldest {seconds(there['oldest_seconds'])}" if there["oldest_seconds"] is not None else ""
-        today = f"   {document['delivered_today']} today" if stage == Stage.DELIVERED else ""
-        yield f"  {stage:<10}{there['count']:>9,}{today}{oldest}", ""
+        age = there["oldest_seconds"]
+        oldest = "   " + tr("oldest {age}", age=seconds(age)) if age is not None else ""
+        delivered = ntr("{count} today", "{count} today", document["delivered_today"])
+        today = f"   {delivered}" if stage == Stage.DELIVERED else ""
+        yield f"  {stage:<10}{number(there['count']):>9}{today}{oldest}", ""
 
 
 def _render_section(title: str, lines: Iterable[str], style: str = "") -> Iterator[Styled]:
@@ -262,42 +273,63 @@ def _render_section(title: str, lines: Iterable[str], style: str = "") -> Iterat
 def _flight(work: Mapping[str, Any]) -> str:
     full = round(_BAR * work["percent"] / 100)
     bar = "█" * full + "░" * (_BAR - full)
-    amount = f"{size(work.get('bytes_done', 0))} of {size(work.get('bytes', 0))}"
+    amount = tr("{done} of {all}", done=size(work.get("bytes_done", 0)), all=size(work.get("bytes", 0)))
     took = seconds(work.get("seconds", 0))
-    return f"{work['doing']:<11} {bar} {work['percent']:>3} %  {work['package']}  ({amount}, {took})"
+    return f"{work_in_words(work['doing']):<11} {bar} {work['percent']:>3} %  {work['package']}  ({amount}, {took})"
 
 
 def _retry(state: Mapping[str, Any], when: When) -> str:
     code = f"HTTP {state['code']}: " if state["code"] is not None else ""
-    return f"{state['package']}: next try at {when(parse_rfc3339(state['retry_at']))}; {code}{state['reason']}"
+    moment = when(parse_rfc3339(state["retry_at"]))
+    why = f"{code}{state['reason']}"
+    return tr("{name}: next try at {when}; {why}", name=state["package"], when=moment, why=why)
 
 
 def _render_integrations(document: Document) -> Iterator[Styled]:
     yield "", ""
-    yield "integrations", "head"
+    yield tr("integrations"), "head"
     for name, stand in document["integrations"].items():
         reason = f": {stand['reason']}" if stand["reason"] and stand["state"] != "off" else ""
-        trouble = f"; in trouble: {stand['trouble']}" if stand["trouble"] else ""
-        hint = f". What to do: {stand['what_to_do']}" if stand["what_to_do"] and stand["state"] != "off" else ""
+        trouble = tr("; in trouble: {trouble}", trouble=stand["trouble"]) if stand["trouble"] else ""
+        what = stand["what_to_do"] if stand["state"] != "off" else ""
+        hint = f". {tr('What to do: {what}', what=what)}" if what else ""
         style = "good" if stand["enabled"] and not trouble else "dim" if stand["state"] == "off" else "bad"
-        yield f"  {name:<13} {stand['state']} ({stand['source']}){reason}{trouble}{hint}", style
+        yield f"  {name:<13} {integration_state(stand['state'])} ({stand['source']}){reason}{trouble}{hint}", style
 
 
 def _render_notes(document: Document) -> Iterator[Styled]:
     watch = document["watch"] or {"mode": ""}
     notes = [
-        f"{document['backup_pending']} delivered, backup still to be made" if document["backup_pending"] else "",
-        f"{document['ignored']} other file(s) in outbox/ are ignored" if document["ignored"] else "",
-        f"the folders are polled: {watch['why'] or 'spool.watch says so'}" if watch["mode"] == "polling" else "",
+        _to_be_backed_up(document["backup_pending"]),
+        _ignored(document["ignored"]),
+        tr("the folders are polled: {why}", why=watch["why"] or tr("spool.watch says so"))
+        if watch["mode"] == "polling"
+        else "",
         *(f"outbox/{name}: {why}" for name, why in document["unfinished"].items()),
     ]
-    yield from _render_section("to know", filter(None, notes))
+    yield from _render_section(tr("to know"), filter(None, notes))
+
+
+def _to_be_backed_up(count: int) -> str:
+    return (
+        ntr("{count} delivered, backup still to be made", "{count} delivered, backups still to be made", count)
+        if count
+        else ""
+    )
+
+
+def _ignored(count: int) -> str:
+    return (
+        ntr("{count} other file in outbox/ is ignored", "{count} other files in outbox/ are ignored", count)
+        if count
+        else ""
+    )
 
 
 def _trouble(problem: Mapping[str, Any], when: When) -> str:
     code = f"HTTP {problem['code']}: " if problem["code"] is not None else ""
     said = f"{when(parse_rfc3339(problem['at']))}  {problem['stage']}/{problem['package']}: {code}{problem['reason']}"
-    return f"{said.removesuffix('.')}. What to do: {problem['what_to_do']}"
+    return f"{said.removesuffix('.')}. {tr('What to do: {what}', what=problem['what_to_do'])}"
 
 
 def size(count: int) -> str:
@@ -307,4 +339,4 @@ def size(count: int) -> str:
         if amount < 1024:
             break
         amount, unit = amount / 1024, larger
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+    return f"{number(amount)} {unit}" if unit == "B" else f"{number(amount, 1)} {unit}"

@@ -117,7 +117,6 @@ def _warnings(config: Config) -> Iterator[str]:
     for key, is_set in (
         ("retention", config.retention != RetentionSettings()),
         ("alerts.urls", bool(config.alerts.urls)),
-        ("language", config.language != "en"),
     ):
         if is_set:
             yield f"{key}: taken, but this version does not act on it yet"

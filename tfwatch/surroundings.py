@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from loguru import logger
 
+from tfwatch.language import number, tr
 from tfwatch.spool.folders import Folders
-from tfwatch.spool.root import AWAY
+from tfwatch.spool.root import away
 
 
 class Surroundings:
@@ -31,16 +32,22 @@ class Surroundings:
         if not self.moved:
             return
         self._is_away = not self._is_away
-        words = "{}: " + (AWAY if self._is_away else "is there again; everything goes on")
-        logger.bind(EVENT="ALERT").warning(words, self._folders.root)
+        root = self._folders.root
+        words = away(root) if self._is_away else tr("{path}: is there again; everything goes on", path=root)
+        logger.bind(EVENT="ALERT").warning("{}", words)
 
     def _look_at_free_space(self, least: int) -> None:
         free = self._folders.free_bytes()
         if (free < least) == self._is_low_on_space:
             return
         self._is_low_on_space = free < least
+        known = {"path": self._folders.root, "mib": number(free // 2**20), "least": number(least // 2**20)}
         if self._is_low_on_space:
-            words = "{}: {} MiB free, less than spool.min_free_bytes ({} MiB); deliveries go on: free some space"
+            words = tr(
+                "{path}: {mib} MiB free, less than spool.min_free_bytes ({least} MiB); deliveries go on: "
+                "free some space",
+                **known,
+            )
         else:
-            words = "{}: {} MiB free again, spool.min_free_bytes is {} MiB"
-        logger.bind(EVENT="ALERT").warning(words, self._folders.root, free // 2**20, least // 2**20)
+            words = tr("{path}: {mib} MiB free again, spool.min_free_bytes is {least} MiB", **known)
+        logger.bind(EVENT="ALERT").warning("{}", words)

@@ -9,6 +9,7 @@ from loguru import logger
 
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.wiring import Policy
+from tfwatch.language import tr
 from tfwatch.model import Stage
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.watcher import Bell, Watcher
@@ -68,7 +69,10 @@ class Watch:
         except OSError as error:
             self._watcher.stop()
             self._go_deaf(
-                f"inotify can't be used: {error.strerror}; raise fs.inotify.max_user_watches or max_user_instances"
+                tr(
+                    "inotify can't be used: {error}; raise fs.inotify.max_user_watches or max_user_instances",
+                    error=error.strerror,
+                )
             )
             return
         self._send_canary()
@@ -117,7 +121,7 @@ class Watch:
         elif late >= 0:
             self._canary_at = None
             self._proven_at = _NEVER
-            self._go_deaf(f"no file events arrive in {self._folders.folder(Stage.OUTBOX)}")
+            self._go_deaf(tr("no file events arrive in {folder}", folder=self._folders.folder(Stage.OUTBOX)))
 
     def _canary_in(self) -> float:
         """Seconds until the canary is given up. As long as other events come, it stands behind them in the queue."""
@@ -130,7 +134,7 @@ class Watch:
         if why:
             self._go_deaf(why)
         elif self.deaf:
-            logger.bind(EVENT="ALERT").warning("file events arrive again; polling ends")
+            logger.bind(EVENT="ALERT").warning("{}", tr("file events arrive again; polling ends"))
             self.deaf = ""
 
     def _unheard(self) -> str:
@@ -142,7 +146,8 @@ class Watch:
                 return ""
         except OSError:
             return ""
-        return f"{self._folders.folder(Stage.OUTBOX)} may be shared, and no events come for what other machines write"
+        folder = self._folders.folder(Stage.OUTBOX)
+        return tr("{folder} may be shared, and no events come for what other machines write", folder=folder)
 
     def _listen_again(self, seconds: float) -> None:
         if not self._watcher.running:
@@ -151,7 +156,7 @@ class Watch:
         try:
             replaced = self._watcher.refresh(anew=bool(self.deaf) and self._proven_at == _NEVER)
         except OSError as error:
-            self._go_deaf(f"a folder can't be watched: {error.strerror}")
+            self._go_deaf(tr("a folder can't be watched: {error}", error=error.strerror))
             return
         for place in replaced:
             logger.warning("{}/ was replaced; it is watched again", place)
@@ -174,4 +179,4 @@ class Watch:
             self._rescan_at = 0.0
         if self.deaf != why:
             self.deaf = why
-            logger.bind(EVENT="ALERT").warning("{}; the folders are polled instead", why)
+            logger.bind(EVENT="ALERT").warning("{}", tr("{why}; the folders are polled instead", why=why))

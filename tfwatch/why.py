@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tfwatch.language import number, tr
 from tfwatch.look import View, describe_unreadable, unfinished_why
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
 from tfwatch.report import scene_of
 from tfwatch.spool.listing import NotAPackage, kind_of
 from tfwatch.spool.names import counts, printable
-from tfwatch.story import Story, When, tell
+from tfwatch.story import Story, tell
+from tfwatch.story_lines import When
+from tfwatch.wording import integration_state, kind_of_file
 
 _MOST_STORIES: Final = 20
 
@@ -80,40 +83,49 @@ def _unseen(view: View, name: str) -> Document | None:
         return None
     if os.path.lexists(view.folders.path(Stage.OUTBOX, name)):
         why, what = _why_waiting(view, name)
-        return {"package": printable(name), "where": "in outbox/", "why": printable(why), "what_to_do": printable(what)}
+        where = tr("in {stage}/", stage=Stage.OUTBOX)
+        return {"package": printable(name), "where": where, "why": printable(why), "what_to_do": printable(what)}
     if view.folders.look(Stage.CLAIMED, name) is not None and not view.index.named(name):
-        why = "it was just taken out of outbox/ and is being read"
-        what = "nothing: ask again in a moment" if view.running else _START
-        return {"package": printable(name), "where": "in claimed/", "why": why, "what_to_do": what}
+        why = tr("it was just taken out of outbox/ and is being read")
+        what = tr("nothing: ask again in a moment") if view.running else _start()
+        where = tr("in {stage}/", stage=Stage.CLAIMED)
+        return {"package": printable(name), "where": where, "why": why, "what_to_do": what}
     return None
 
 
-_START: Final = "start the daemon: systemctl start tfwatch"
+def _start() -> str:
+    return tr("start the daemon: systemctl start tfwatch")
 
 
 def _why_waiting(view: View, name: str) -> tuple[str, str]:
     if not counts(name):
         return (
-            "it is ignored: only files named *.zip count, and none that is hidden or still has a temporary ending",
-            "when it is whole, rename it so that it ends in .zip and does not begin with a dot",
+            tr("it is ignored: only files named *.zip count, and none that is hidden or still has a temporary ending"),
+            tr("when it is whole, rename it so that it ends in .zip and does not begin with a dot"),
         )
     spool = view.settings.config.spool
     try:
         unfinished = unfinished_why(view.folders, name, settle_seconds=spool.settle_seconds)
     except PermissionError:
-        return describe_unreadable(view.folders, name), "run that command"
+        return describe_unreadable(view.folders, name), tr("run that command")
     except NotAPackage:
         kind = kind_of(os.lstat(view.folders.path(Stage.OUTBOX, name)).st_mode)
-        return f"it is a {kind}, not a regular file, so it is never opened", "drop the ZIP itself"
+        why = tr("it is a {kind}, not a regular file, so it is never opened", kind=kind_of_file(kind))
+        return why, tr("drop the ZIP itself")
     if unfinished:
-        limit = f"unfinished and unchanged for {spool.incomplete_timeout_seconds:g} s it is rejected as truncated"
-        return f"it is not finished: it {unfinished}", f"wait for whoever writes it, or copy it again; {limit}"
+        what = tr(
+            "wait for whoever writes it, or copy it again; unfinished and unchanged for {seconds} s it is rejected as "
+            "truncated",
+            seconds=f"{spool.incomplete_timeout_seconds:g}",
+        )
+        return tr("it is not finished: it {why}", why=unfinished), what
     if not view.running:
-        return "it is whole, but no daemon is running", _START
+        return tr("it is whole, but no daemon is running"), _start()
     stand = view.stand(Integration.GOTRANSCRIPT)
     if not stand.enabled:
-        return f"it is whole, but gotranscript is {stand.state}: {stand.reason}", stand.what_to_do
-    return "it is whole and waits for its turn", "nothing: it is claimed in a moment"
+        held = {"name": Integration.GOTRANSCRIPT, "state": integration_state(stand.state), "reason": stand.reason}
+        return tr("it is whole, but {name} is {state}: {reason}", **held), stand.what_to_do
+    return tr("it is whole and waits for its turn"), tr("nothing: it is claimed in a moment")
 
 
 # --- telling --------------------------------------------------------------------------------------------------------
@@ -125,9 +137,10 @@ def render(document: Document, when: When) -> Iterator[tuple[str, str]]:
         yield problem, "bad"
     unseen = document["unseen"]
     if unseen:
-        yield f"{unseen['package']}, {unseen['where']}: the log has not seen this file yet", "head"
-        yield f"  Why: {unseen['why']}", ""
-        yield f"  What to do: {unseen['what_to_do']}", "good"
+        where = {"name": unseen["package"], "where": unseen["where"]}
+        yield tr("{name}, {where}: the log has not seen this file yet", **where), "head"
+        yield tr("  Why: {why}", why=unseen["why"]), ""
+        yield tr("  What to do: {what}", what=unseen["what_to_do"]), "good"
     for n, package in enumerate(document["packages"]):
         if n or unseen:
             yield "", ""
@@ -136,12 +149,13 @@ def render(document: Document, when: When) -> Iterator[tuple[str, str]]:
 
 def _render_package(package: Document, when: When) -> Iterator[tuple[str, str]]:
     yield package["package"], "head"
-    order = f", order {package['order_id']}" if package["order_id"] else ""
-    yield f"  {package['bytes']:,} bytes, SHA-256 {package['sha256']}, trace {package['trace_id']}{order}", "dim"
+    order = tr(", order {order}", order=package["order_id"]) if package["order_id"] else ""
+    known = {"bytes": number(package["bytes"]), "sha256": package["sha256"], "trace": package["trace_id"]}
+    yield tr("  {bytes} bytes, SHA-256 {sha256}, trace {trace}{order}", order=order, **known), "dim"
     for line in package["story"]:
         sheet = f"  [{line['sheet_row']}]" if line["sheet_row"] else ""
         yield f"  {when(parse_rfc3339(line['at']))}  {line['text']}{sheet}", ""
     if package["backup_key"]:
-        yield f"  Backup: {package['backup_key']}", ""
-    yield f"  Now: {package['where']}", ""
-    yield f"  What to do: {package['what_to_do']}", "good"
+        yield tr("  Backup: {key}", key=package["backup_key"]), ""
+    yield tr("  Now: {where}", where=package["where"]), ""
+    yield tr("  What to do: {what}", what=package["what_to_do"]), "good"

@@ -23,7 +23,7 @@ from tfwatch.lifecycle import TRANSITIONS
 from tfwatch.model import DeliveryRecord, Event, Fact, Integration, Stage, Status, write_detail
 from tfwatch.settings_problems import KEYS
 from tfwatch.settings_sources import SECRETS, VARIABLES
-from tfwatch.spool.zipformat import Flaw
+from tfwatch.spool.zipflaws import Flaw
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -112,7 +112,7 @@ def test_every_variable_and_credential_is_documented() -> None:
 # --- the words operators meet ---------------------------------------------------------------------------------------
 
 
-def _integration_words() -> set[str]:
+def integration_words() -> set[str]:
     """Every state word a `Stand` can have: those of the switch itself, and those the log's rows lead to."""
     switch = text_of(ROOT / "tfwatch" / "delivery" / "switch.py")
     words = set(re.findall(r'word="([a-z ]+)"', switch))
@@ -130,18 +130,18 @@ def _integration_words() -> set[str]:
 def test_every_word_of_the_log_is_explained() -> None:
     """Each event, status, stage, integration state and flaw an operator can meet stands in the guide."""
     code = set(code_in(text_of(OPERATIONS)))
-    states = _integration_words()
+    states = integration_words()
     assert {"enabled", "off", "held", "waiting", "disabled", "paused", "rolled back"} == states
     assert set() == {event.value for event in Event} - code
     assert set() == {status.value for status in Status} - code
     assert set() == states - code
-    assert set() == {*get_args(Flaw), *reasons.ADVICE} - code
+    assert set() == {*get_args(Flaw), *reasons.advice()} - code
 
 
 def test_the_portuguese_guide_explains_the_same_words() -> None:
     """Statuses, states and flaws: a Brazilian operator needs no other guide for them."""
     code = set(code_in(text_of(PORTUGUESE)))
-    assert set() == {*Status, *_integration_words(), *get_args(Flaw), *reasons.ADVICE} - code
+    assert set() == {*Status, *integration_words(), *get_args(Flaw), *reasons.advice()} - code
 
 
 def _warnings() -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors", "disk", "language"),
+    "words": ("model", "errors", "disk", "language", "local_time", "wording"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),
@@ -34,7 +34,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sandbox": ("sandbox", "sandbox.*"),
     "demo": ("demo", "demo.*"),
     "commands": (
-        *("__main__", "cli", "cli_*", "terminal", "ask", "check", "look", "report", "story", "why", "printlog"),
+        *("__main__", "cli", "cli_*", "terminal", "ask", "check", "look", "report", "why", "printlog"),
+        *("story", "story_lines"),
         *("fsck", "fsck.*", "doctor", "doctor_*", "restore"),
     ),
 }
@@ -72,6 +73,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "google": ("adapters.*", "sandbox.tokens"),
     "requests": ("adapters.*",),
     "apprise": ("adapters.*",),
+    "babel": ("language",),
     "watchdog": ("spool.watcher",),
     "systemd": ("observe.*",),
     "yaml": ("settings_yaml", "demo.run"),

@@ -14,7 +14,8 @@ from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.rows import GENESIS, encode
 from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Stage, Status, write_detail
-from tfwatch.story import Scene, Story, next_step, requeue, rows_of, seconds, tell
+from tfwatch.story import Scene, Story, next_step, requeue, rows_of, tell
+from tfwatch.wording import seconds
 
 SHA = "ab" * 32
 BEGAN = datetime(2025, 11, 13, 10, 35, 33, tzinfo=UTC)

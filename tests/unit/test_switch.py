@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.house import Clock, House, fact, house, package
+from tests.unit.house import NOON, Clock, House, fact, house, package
 from tfwatch.delivery.switch import PROBE_PAUSE, Setting, Switch
+from tfwatch.local_time import date_and_time
 from tfwatch.model import Actor, Event, Integration, Stage, read_detail, write_detail
 
 ON = Setting(enabled=True, source="config.yaml")
@@ -108,7 +109,7 @@ def test_disable_wins_over_the_configuration(home: House, switch: Switch, clock:
         each.configure(ON, home.desk, probing=True)
         stand = each.stand
         assert (False, "disabled", "by ana") == (stand.open, stand.word, stand.reason)
-        assert stand.source.startswith("disabled since 2025-11-13 12:00 UTC")
+        assert f"disabled since {date_and_time(NOON)}" == stand.source
         assert f"tfwatch enable {NAME}" in stand.hint
         assert each.held
         assert each.waits is None

@@ -26,7 +26,8 @@ from tests.unit.zips import (
     why_unfinished,
     with_zip64_end,
 )
-from tfwatch.spool.zipformat import Directory, Entry, Unfinished, Unsound, check_structure, show, walk
+from tfwatch.spool.zipflaws import Unfinished, Unsound, show
+from tfwatch.spool.zipformat import Directory, Entry, check_structure, walk
 
 # --- whole ZIPs -------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ from tests.unit.zips import (
     with_zip64_end,
     zip64_extra,
 )
-from tfwatch.spool.zipformat import Unfinished, Unsound, check_structure, walk
+from tfwatch.spool.zipflaws import Unfinished, Unsound
+from tfwatch.spool.zipformat import check_structure, walk
 from tfwatch.spool.zipmembers import lay_out, unpack
 
 # --- read back --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tfwatch.spool.zipformat import Directory, Unfinished, Unsound, check_structure, walk
+from tfwatch.spool.zipflaws import Unfinished, Unsound
+from tfwatch.spool.zipformat import Directory, check_structure, walk
 from tfwatch.spool.zipmembers import lay_out, unpack
 
 STORED, DEFLATED, BZIP2, LZMA = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA

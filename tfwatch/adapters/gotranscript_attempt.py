@@ -21,6 +21,7 @@ from tfwatch.errors import (
     Stopping,
     TransientError,
 )
+from tfwatch.language import tr
 from tfwatch.model import Receipt, Submission
 
 OnUnknown = Literal["retry", "lookup", "ask"]
@@ -97,7 +98,7 @@ class Attempt:
     def _until_settled(self) -> Receipt:
         if self._on_unknown == "ask" and self._submission.maybe_sent and not self._submission.decided:
             raise OutcomeUnknown(
-                "an earlier try may have been accepted", hint="ask the service whether it has this package"
+                tr("an earlier try may have been accepted"), hint=tr("ask the service whether it has this package")
             )
         waits = self._pacing.waits()
         left = self._pacing.attempts
@@ -167,10 +168,10 @@ class Attempt:
     def _still_unknown(self, cause: ServiceFailure | Stopping | ContentChanged) -> OutcomeUnknown:
         failure = cause if isinstance(cause, ServiceFailure) else ServiceFailure("")
         return OutcomeUnknown(
-            f"an earlier try may have been accepted; since then: {cause}",
+            tr("an earlier try may have been accepted; since then: {cause}", cause=cause),
             code=failure.code,
             tries=self._tries,
-            hint=failure.hint or "ask the service whether it has this package",
+            hint=failure.hint or tr("ask the service whether it has this package"),
             retry_after=failure.retry_after,
         )
 

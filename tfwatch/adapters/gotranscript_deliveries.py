@@ -11,6 +11,7 @@ from urllib.parse import quote
 from tfwatch.adapters.gotranscript_http import Door, Outgoing, PackageBody
 from tfwatch.adapters.gotranscript_replies import Reply, read_lookup, read_receipt
 from tfwatch.errors import ServiceError
+from tfwatch.language import tr
 from tfwatch.model import Profile, Receipt, Submission
 
 _NOBODYS = "0" * 64
@@ -80,8 +81,8 @@ def authorization(api_key: str) -> Mapping[str, str]:
     """The bearer header. Raises `ServiceError` for a key that can't stand in one, without quoting it."""
     if not _ONE_WORD.fullmatch(api_key):
         raise ServiceError(
-            "the API key is empty or holds characters that can't be sent",
-            hint="set integrations.gotranscript.api_key anew, without spaces or line breaks",
+            tr("the API key is empty or holds characters that can't be sent"),
+            hint=tr("set integrations.gotranscript.api_key anew, without spaces or line breaks"),
         )
     return {"Authorization": f"Bearer {api_key}"}
 

@@ -27,6 +27,7 @@ import httpx
 from tfwatch import __version__
 from tfwatch.adapters.gotranscript_replies import Reply
 from tfwatch.errors import ContentChanged, OutcomeUnknown, ServiceError, Stopping, TransientError
+from tfwatch.language import tr
 from tfwatch.model import Submission
 
 _CHUNK_BYTES = 64 * 1024
@@ -100,7 +101,7 @@ class PackageBody:
                 yield chunk
                 self._submission.progress(sent)
         if sent != expected.bytes or digest.hexdigest() != expected.sha256:
-            raise ContentChanged("the ZIP changed while it was sent")
+            raise ContentChanged(tr("the ZIP changed while it was sent"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,19 +147,19 @@ class Door:
             with contextlib.closing(self._send(outgoing)) as response:
                 body = _read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
-            raise TransientError(f"the service can't be reached: {_plain(error)}") from error
+            raise TransientError(tr("the service can't be reached: {error}", error=_plain(error))) from error
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL):
             # Their texts quote what was to be sent, the API key among it: not chained.
             raise ServiceError(
-                "the request can't be written as HTTP",
-                hint="check integrations.gotranscript.base_url and api_key for stray characters",
+                tr("the request can't be written as HTTP"),
+                hint=tr("check integrations.gotranscript.base_url and api_key for stray characters"),
             ) from None
         except httpx.TransportError as error:
             raise _silence(error, outgoing.body) from error
         except RuntimeError as error:
             if not self._client.is_closed:
                 raise
-            raise TransientError("the connection to the service was closed by us") from error
+            raise TransientError(tr("the connection to the service was closed by us")) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(
             code=response.status_code,
@@ -182,12 +183,13 @@ class Door:
 
 def _silence(error: httpx.TransportError, body: Body | None) -> TransientError | OutcomeUnknown:
     if body is None:
-        return TransientError(f"the service gave no answer: {_plain(error)}")
+        return TransientError(tr("the service gave no answer: {error}", error=_plain(error)))
     if not body.handed_over:
-        return TransientError(f"the connection broke before everything was sent: {_plain(error)}")
+        words = tr("the connection broke before everything was sent: {error}", error=_plain(error))
+        return TransientError(words)
     return OutcomeUnknown(
-        f"everything was sent, but no answer came back: {_plain(error)}",
-        hint="ask the service whether it has this package",
+        tr("everything was sent, but no answer came back: {error}", error=_plain(error)),
+        hint=tr("ask the service whether it has this package"),
     )
 
 

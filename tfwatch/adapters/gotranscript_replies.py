@@ -13,25 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tfwatch.adapters.http_date import moment
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
+from tfwatch.language import tr
 from tfwatch.model import VERDICTS, OrderId, Receipt, StatusReport, Verdict
 
 _THIS_PACKAGE_NEVER: Final = frozenset({400, 409, 410, 413, 415, 422})
 _TRY_LATER: Final = frozenset({408, 425, 429})
-_NOBODY_NOW: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        401: "check integrations.gotranscript.api_key: the service does not know it",
-        402: "add funds to the account at the service",
-        403: "ask the service whether this API key may deliver",
-        404: "check integrations.gotranscript.base_url and profile: the service has no such address",
-        405: "check integrations.gotranscript.base_url and profile: the service takes no deliveries there",
-    }
-)
 _LONGEST_WORDS: Final = 500
 _LONGEST_ID: Final = 255
 _LONGEST_RETRY_AFTER: Final = 86_400.0
@@ -82,7 +73,7 @@ def read_status(reply: Reply) -> StatusReport:
         raise failure
     answer = document(reply)
     if not answer:
-        raise TransientError("the service answered with something that is not a status", code=reply.code)
+        raise TransientError(tr("the service answered with something that is not a status"), code=reply.code)
     word = words_of(answer.get("status"), reply)
     return StatusReport(verdict=verdict(word), word=word, message=_message(answer, reply), code=reply.code)
 
@@ -97,7 +88,7 @@ def read_lookup(reply: Reply, *, client_reference: str, known_order: Callable[[s
         raise refusal(reply)
     items = document(reply).get("items")
     if not isinstance(items, list):
-        raise TransientError("the service answered a lookup with something that is not a list", code=reply.code)
+        raise TransientError(tr("the service answered a lookup with something that is not a list"), code=reply.code)
     for item in items:
         if not isinstance(item, dict) or item.get("client_reference") not in (None, client_reference):
             continue
@@ -121,16 +112,30 @@ def refusal(reply: Reply) -> ServiceFailure:
         return PermanentError(said, code=code)
     if code < 400:
         return ServiceError(said, code=code, hint=_moved(reply))
-    hint = _NOBODY_NOW.get(code, f"ask the service what its answer {code} means")
-    return ServiceError(said, code=code, hint=hint)
+    return ServiceError(said, code=code, hint=_hint(code))
+
+
+def _hint(code: int) -> str:
+    """What a person can do about a status that concerns everybody."""
+    hints = {
+        401: tr("check integrations.gotranscript.api_key: the service does not know it"),
+        402: tr("add funds to the account at the service"),
+        403: tr("ask the service whether this API key may deliver"),
+        404: tr("check integrations.gotranscript.base_url and profile: the service has no such address"),
+        405: tr("check integrations.gotranscript.base_url and profile: the service takes no deliveries there"),
+    }
+    return hints.get(code) or tr("ask the service what its answer {code} means", code=code)
 
 
 def without_receipt(reply: Reply) -> OutcomeUnknown:
     """The error for a success that names no order."""
     return OutcomeUnknown(
-        f"the service answered {reply.code}, but without an order id that can be read: it may have this package",
+        tr(
+            "the service answered {code}, but without an order id that can be read: it may have this package",
+            code=reply.code,
+        ),
         code=reply.code,
-        hint="ask the service whether it has this package",
+        hint=tr("ask the service whether it has this package"),
     )
 
 
@@ -225,5 +230,7 @@ def _moved(reply: Reply) -> str:
         host = urlsplit(reply.headers.get("location", "")).hostname
     except ValueError:
         host = None
-    to = f" to {words_of(host, reply)}" if host else ""
-    return f"the service points elsewhere{to}: check integrations.gotranscript.base_url"
+    if not host:
+        return tr("the service points elsewhere: check integrations.gotranscript.base_url")
+    to = words_of(host, reply)
+    return tr("the service points elsewhere, to {host}: check integrations.gotranscript.base_url", host=to)

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from tfwatch.adapters.gotranscript_http import Door, FormBody, Outgoing
 from tfwatch.adapters.gotranscript_replies import Reply, document, find_id, refusal, without_receipt, words, words_of
 from tfwatch.errors import ServiceError
+from tfwatch.language import tr
 from tfwatch.model import Profile, Receipt, Submission, Verdict
 
 _ABOUT_THE_ACCOUNT = re.compile(r"token|credential|api.?key|authenticat|unauthori|balance|funds|wallet", re.IGNORECASE)
@@ -49,8 +50,8 @@ class PublicApi:
     def look_up(self, submission: Submission) -> Receipt | None:
         """Raises `ServiceError`: the public API has no lookup."""
         raise ServiceError(
-            f"the service can't be asked for package {submission.package.sha256}: it has no lookup",
-            hint="look for the order in your account at the service",
+            tr("the service can't be asked for package {sha256}: it has no lookup", sha256=submission.package.sha256),
+            hint=tr("look for the order in your account at the service"),
         )
 
     def harmless(self) -> Outgoing:
@@ -72,7 +73,7 @@ def read_order(reply: Reply) -> Receipt:
     """
     if not reply.success:
         if reply.code == 400 and _ABOUT_THE_ACCOUNT.search(words(reply)):
-            hint = "check integrations.gotranscript.api_key, and the account's balance"
+            hint = tr("check integrations.gotranscript.api_key, and the account's balance")
             raise ServiceError(words(reply), code=reply.code, hint=hint)
         raise refusal(reply)
     answer = document(reply)

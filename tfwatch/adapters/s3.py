@@ -15,9 +15,10 @@ import backoff
 
 from tfwatch.adapters.s3_body import Body, stretches
 from tfwatch.adapters.s3_client import S3Settings, make_client
-from tfwatch.adapters.s3_errors import hint_for, translated
+from tfwatch.adapters.s3_errors import hints, translated
 from tfwatch.adapters.s3_probe import probe
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
+from tfwatch.language import number, tr
 from tfwatch.model import Backup, Sha256, StoredObject
 from tfwatch.ports import BackupStoragePort, Kept, Reach
 
@@ -114,10 +115,10 @@ class _S3Storage:
     def _read_back(self, backup: Backup, proof: _Proof) -> None:
         head = self._head(backup)
         if head["ContentLength"] != backup.package.bytes:
-            message = f"S3: {backup.key!a} has {head['ContentLength']} bytes there, {backup.package.bytes} here"
-            raise TransientError(message)
+            sizes = {"there": number(head["ContentLength"]), "here": number(backup.package.bytes)}
+            raise TransientError(tr("S3: {key} has {there} bytes there, {here} here", key=ascii(backup.key), **sizes))
         if not self._is_whole(backup, head, proof):
-            raise TransientError(f"S3: {backup.key!a} does not read back as it was sent")
+            raise TransientError(tr("S3: {key} does not read back as it was sent", key=ascii(backup.key)))
 
     def _is_whole(self, backup: Backup, head: HeadObjectOutputTypeDef, proof: _Proof | None) -> bool:
         """By the server's own checksum where it has one, by its MD5 else, by reading the object where neither fits."""
@@ -140,8 +141,8 @@ class _S3Storage:
             self._call(_never, lambda: self._client.head_bucket(Bucket=self._bucket))
         except ServiceError as refused:
             if refused.code == 404:
-                message = f"S3: there is no bucket {self._bucket}"
-                raise ServiceError(message, code=404, hint=hint_for("NoSuchBucket")) from refused
+                message = tr("S3: there is no bucket {bucket}", bucket=self._bucket)
+                raise ServiceError(message, code=404, hint=hints()["NoSuchBucket"]) from refused
             if refused.code != 403:  # it is there; the key may only not list it
                 raise
 
@@ -175,11 +176,11 @@ class _S3Storage:
             except TransientError:
                 # A server that compares checksums refuses changed bytes, and would refuse them for ever.
                 if body.sent_whole and body.sha256.hexdigest() != package.sha256:
-                    raise ContentChanged("not the bytes that were inspected") from None
+                    raise ContentChanged(tr("not the bytes that were inspected")) from None
                 raise
         if body.sha256.hexdigest() != package.sha256:
             self._call(backup.stopping, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
-            raise ContentChanged("not the bytes that were inspected")
+            raise ContentChanged(tr("not the bytes that were inspected"))
         return _Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
 
     # --- many parts -------------------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ class _S3Storage:
                 digests.update(digest)
                 md5s.update(body.md5.digest())
         if whole.hexdigest() != package.sha256:
-            raise ContentChanged("not the bytes that were inspected")
+            raise ContentChanged(tr("not the bytes that were inspected"))
         self._call(
             backup.stopping,
             lambda: self._client.complete_multipart_upload(
@@ -240,7 +241,7 @@ class _S3Storage:
             )
         except TransientError:
             if body.sent_whole and body.digest() != digest:
-                raise ContentChanged("not the bytes that were inspected") from None
+                raise ContentChanged(tr("not the bytes that were inspected")) from None
             raise
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 

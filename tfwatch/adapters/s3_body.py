@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from tfwatch.errors import ContentChanged, Stopping
+from tfwatch.language import tr
 
 _CHUNK: Final = 1024 * 1024
 
@@ -64,7 +65,7 @@ class Body:
         self._zip.seek(self._start + self._at)
         chunk = self._zip.read(wanted)
         if len(chunk) < wanted:
-            raise ContentChanged("not the bytes that were inspected")
+            raise ContentChanged(tr("not the bytes that were inspected"))
         self._at += len(chunk)
         if self._is_sending:
             self.sha256.update(chunk)

@@ -20,31 +20,9 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
+from tfwatch.language import tr
 
 _MAX_MESSAGE: Final = 300
-
-_KEYS_HINT: Final = "check integrations.s3.access_key and secret_key"
-_RIGHTS_HINT: Final = (
-    "let this key use s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload, s3:ListBucket "
-    "and s3:ListBucketMultipartUploads on the bucket"
-)
-_REGION_HINT: Final = "check integrations.s3.region and endpoint_url: the bucket is kept elsewhere"
-
-# Source: Amazon S3 API reference, "List of error codes".
-_HINTS: Final[Mapping[str, str]] = {
-    "403": _RIGHTS_HINT,
-    "AccessDenied": _RIGHTS_HINT,
-    "AccountProblem": "ask whoever pays for the storage: the account is blocked",
-    "AuthorizationHeaderMalformed": _REGION_HINT,
-    "ExpiredToken": _KEYS_HINT,
-    "IllegalLocationConstraintException": _REGION_HINT,
-    "InvalidAccessKeyId": _KEYS_HINT,
-    "InvalidToken": _KEYS_HINT,
-    "NoSuchBucket": "create the bucket, or check integrations.s3.bucket",
-    "PermanentRedirect": _REGION_HINT,
-    "RequestTimeTooSkewed": "set this machine's clock: timedatectl set-ntp true",
-    "SignatureDoesNotMatch": _KEYS_HINT,
-}
 
 _TRANSIENT_CODES: Final = frozenset(
     {
@@ -64,9 +42,35 @@ _TRANSIENT_CODES: Final = frozenset(
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 
 
-def hint_for(code: str) -> str:
-    """What a person can do about one of S3's error codes."""
-    return _HINTS[code]
+def hints() -> Mapping[str, str]:
+    """What a person can do, for each of S3's error codes that a person must do something about.
+
+    Source: Amazon S3 API reference, "List of error codes".
+    """
+    keys = _keys_hint()
+    region = tr("check integrations.s3.region and endpoint_url: the bucket is kept elsewhere")
+    rights = tr(
+        "let this key use s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload, s3:ListBucket "
+        "and s3:ListBucketMultipartUploads on the bucket"
+    )
+    return {
+        "403": rights,
+        "AccessDenied": rights,
+        "AccountProblem": tr("ask whoever pays for the storage: the account is blocked"),
+        "AuthorizationHeaderMalformed": region,
+        "ExpiredToken": keys,
+        "IllegalLocationConstraintException": region,
+        "InvalidAccessKeyId": keys,
+        "InvalidToken": keys,
+        "NoSuchBucket": tr("create the bucket, or check integrations.s3.bucket"),
+        "PermanentRedirect": region,
+        "RequestTimeTooSkewed": tr("set this machine's clock: timedatectl set-ntp true"),
+        "SignatureDoesNotMatch": keys,
+    }
+
+
+def _keys_hint() -> str:
+    return tr("check integrations.s3.access_key and secret_key")
 
 
 @contextmanager
@@ -99,14 +103,14 @@ def _from_answer(error: ClientError, secrets: Sequence[str]) -> ServiceFailure:
     message = _clean(f"S3 {error.operation_name}: {code}: {words}", secrets)
     if _passes(code, status):
         return TransientError(message, code=status, retry_after=_retry_after(error))
-    return ServiceError(message, code=status, hint=_HINTS.get(code, "check integrations.s3"))
+    return ServiceError(message, code=status, hint=hints().get(code, tr("check integrations.s3")))
 
 
 def _passes(code: str, status: int | None) -> bool:
     """Whether waiting is enough. 501 is a server that lacks the feature: it will lack it tomorrow."""
     if code in _TRANSIENT_CODES or status in _TRANSIENT_STATUSES:
         return True
-    return code not in _HINTS and (status is None or (status >= 500 and status != 501))
+    return code not in hints() and (status is None or (status >= 500 and status != 501))
 
 
 def _retry_after(error: ClientError) -> float | None:
@@ -118,10 +122,10 @@ def _retry_after(error: ClientError) -> float | None:
 def _from_silence(error: Exception, secrets: Sequence[str]) -> ServiceFailure | None:
     message = _clean(f"S3: {error}", secrets)
     if "CERTIFICATE_VERIFY_FAILED" in message:
-        hint = "the server's certificate is not known here: add its CA to this machine, or check endpoint_url"
+        hint = tr("the server's certificate is not known here: add its CA to this machine, or check endpoint_url")
         return ServiceError(message, hint=hint)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)):
-        return ServiceError(message, hint=_KEYS_HINT)
+        return ServiceError(message, hint=_keys_hint())
     if isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError)):
         return TransientError(message)
     return None

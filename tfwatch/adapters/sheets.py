@@ -23,6 +23,7 @@ from tfwatch.adapters.sheets_layout import (
     spans,
 )
 from tfwatch.errors import ServiceError, ServiceFailure, SheetDrift
+from tfwatch.language import tr
 from tfwatch.ports import Reach, SheetPort
 
 _T = TypeVar("_T")
@@ -202,9 +203,15 @@ class _GoogleSheet:
         first_here = span.first_seq - (span.top - 2)
         if any(top) or (any(first) and first[0] != str(first_here)):
             raise SheetDrift(
-                f"worksheet {span.title!r} does not begin with tfwatch's header: it was edited, or is someone else's",
+                tr(
+                    "worksheet {title!r} does not begin with tfwatch's header: it was edited, or is someone else's",
+                    title=span.title,
+                ),
                 rows=(),
-                hint=f"rename that worksheet; tfwatch then makes a new {span.title!r} and fills it from log.csv",
+                hint=tr(
+                    "rename that worksheet; tfwatch then makes a new {title!r} and fills it from log.csv",
+                    title=span.title,
+                ),
             )
         return False
 
@@ -271,16 +278,17 @@ class _Login(Credentials):
 
 def _credentials(service_account: str) -> Credentials:
     """Raises `ServiceError`; its words hold nothing of the key."""
-    hint = "give integrations.sheets.service_account_json the JSON that Google gave, or its path"
+    hint = tr("give integrations.sheets.service_account_json the JSON that Google gave, or its path")
     try:
         text = service_account if service_account.lstrip().startswith("{") else _read(service_account)
         info = json.loads(text)
         credentials: Credentials = _Login.from_service_account_info(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
         return credentials
     except OSError as error:
-        raise ServiceError(f"the service account's file can't be read: {error.strerror}", hint=hint) from None
+        words = tr("the service account's file can't be read: {error}", error=error.strerror)
+        raise ServiceError(words, hint=hint) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ServiceError("the service account isn't a readable key from Google", hint=hint) from None
+        raise ServiceError(tr("the service account isn't a readable key from Google"), hint=hint) from None
 
 
 def _read(path: str) -> str:

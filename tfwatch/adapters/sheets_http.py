@@ -16,6 +16,7 @@ from gspread.http_client import HTTPClient
 
 from tfwatch.adapters.http_date import moment
 from tfwatch.errors import ServiceError, ServiceFailure, TransientError
+from tfwatch.language import tr
 
 GOOGLE: Final = "https://sheets.googleapis.com"
 _CONNECT_SECONDS: Final = 5.0
@@ -83,7 +84,7 @@ class SheetsHTTP(HTTPClient):
         except GoogleAuthError as error:
             raise _not_logged_in(error) from error
         except requests.exceptions.SSLError as error:
-            hint = "check this machine's clock and CA certificates, and integrations.sheets.api_base_url"
+            hint = tr("check this machine's clock and CA certificates, and integrations.sheets.api_base_url")
             raise ServiceError(_clean(f"Google Sheets: {error}"), hint=hint) from error
         except requests.exceptions.RequestException as error:
             raise TransientError(_clean(f"Google Sheets: {error}")) from error
@@ -101,19 +102,22 @@ class SheetsHTTP(HTTPClient):
 
     def _hint(self, status: int) -> str:
         if status == 401:
-            return "make a new key for the service account and give it as integrations.sheets.service_account_json"
+            return tr("make a new key for the service account and give it as integrations.sheets.service_account_json")
         if status in (403, 404):
-            return f"share the sheet with {self._email} as an editor, and check integrations.sheets.spreadsheet_id"
+            return tr(
+                "share the sheet with {email} as an editor, and check integrations.sheets.spreadsheet_id",
+                email=self._email,
+            )
         if status == 400:
-            return "Google's words say why; when the sheet is full, start a new spreadsheet"
-        return "check integrations.sheets"
+            return tr("Google's words say why; when the sheet is full, start a new spreadsheet")
+        return tr("check integrations.sheets")
 
 
 def _not_logged_in(error: GoogleAuthError) -> ServiceFailure:
     message = _clean(f"Google login: {error}")
     if isinstance(error, TransportError) or (isinstance(error, RefreshError) and error.retryable):
         return TransientError(message)
-    hint = "check this machine's clock; else make a new key for the service account"
+    hint = tr("check this machine's clock; else make a new key for the service account")
     return ServiceError(message, hint=hint)
 
 

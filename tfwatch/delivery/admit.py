@@ -20,6 +20,7 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.delivery.wiring import Policy
 from tfwatch.errors import Stopping, Unreadable
+from tfwatch.language import tr
 from tfwatch.ledger.index import ContentState, PackageState
 from tfwatch.model import Event, Package, Sha256, Stage, TraceId, write_detail
 from tfwatch.spool.intake import Inspection, Unfinished, Unsound, hash_file, inspect, is_hollow
@@ -73,7 +74,8 @@ class Admission:
             inspection = self._inspect(claim, fd, policy)
         except Unfinished as unfinished:
             if claim.expired:
-                self._refuse_unsound(claim, fd, "truncated", f"It stayed unfinished for too long: it {unfinished.why}.")
+                why = tr("It stayed unfinished for too long: it {why}.", why=unfinished.why)
+                self._refuse_unsound(claim, fd, "truncated", why)
                 return None
             logger.info("{}: back to outbox/: it {}", printable(claim.name), unfinished.why)
             self.give_back(claim)
@@ -139,9 +141,10 @@ class Admission:
     def cannot_read(self, claim: Claim, error: Unreadable) -> None:
         """Say once, and show in status while it lasts, that a claimed file can't be read."""
         path = self._desk.folders.path(Stage.CLAIMED, claim.name)
-        text = (
-            f"{printable(path)}: {error}; it is tried again: see dmesg for what the disk says, or copy it again "
-            "under another name"
+        text = tr(
+            "{path}: {error}; it is tried again: see dmesg for what the disk says, or copy it again under another name",
+            path=printable(path),
+            error=error,
         )
         if self._unreadable.get(claim.name) != text:
             logger.bind(EVENT="ALERT", PACKAGE=printable(claim.name)).warning("{}", text)
@@ -202,9 +205,10 @@ class Admission:
             where = self._recognition.where(claim, package, state)
             if where is not None and self._may_have_been_sent(package, where):
                 # It was sound when it was sent: since then a limit was lowered, or this version looks closer.
-                why = (
-                    f"it may have been accepted, and now it would be refused here: {message.rstrip('.')}; as long as "
-                    "that is so, it comes back from outbox/ unsent"
+                why = tr(
+                    "it may have been accepted, and now it would be refused here: {why}; as long as that is so, "
+                    "it comes back from outbox/ unsent",
+                    why=message.rstrip("."),
                 )
                 park(self._desk, package, where, why, dropped_as=claim.dropped_as)
             elif where is not None:

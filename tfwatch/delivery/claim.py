@@ -18,18 +18,18 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
+from tfwatch.language import number, tr
 from tfwatch.model import Stage
 from tfwatch.spool.intake import Finish, Probe, is_hollow, probe
 from tfwatch.spool.listing import Entry, Listing, NotAPackage
 from tfwatch.spool.names import printable
 from tfwatch.spool.stillness import Stillness
+from tfwatch.wording import kind_of_file
 
 _LOOK_AGAIN: Final = 1.0
 _LOOK_AT_HELD: Final = 0.2
 _FEW: Final = 64
 """So many unfinished files are looked at on every ring of the bell; more of them only when they have changed."""
-_LEASED: Final = Probe(state=Finish.BEING_WRITTEN, why="is held by another program (a lease)", proven_by="lease")
-_COVERED: Final = Probe(state=Finish.BEING_WRITTEN, why="lies under another mount", proven_by="lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +154,16 @@ class Outbox:
         except FileNotFoundError:
             return False
         except NotAPackage:
-            self._tell(name, f"outbox/{printable(name)}: is no regular file any more; it is left where it is")
+            self._tell(name, tr("is no regular file any more; it is left where it is"))
             return False
         except PermissionError:
             self._report_unreadable(name)
             return False
         except BlockingIOError:
-            self._wait_for_writer(entry, _LEASED, 0.0, policy)
+            self._wait_for_writer(entry, _leased(), 0.0, policy)
             return False
         except OSError as error:
-            self._tell(name, f"outbox/{printable(name)}: {_unreadable(error)}")
+            self._tell(name, _unreadable(error))
             return False
         if found is None:
             self._report_hollow(name, policy)
@@ -196,8 +196,11 @@ class Outbox:
         if still >= policy.incomplete_timeout_seconds:
             self._tell(
                 entry.name,
-                f"outbox/{printable(entry.name)}: {found.why} for {still / 60:.0f} min; it is sent when its writer "
-                "closes it (fuser shows who that is)",
+                tr(
+                    "{why} for {minutes} min; it is sent when its writer closes it (fuser shows who that is)",
+                    why=found.why,
+                    minutes=number(still / 60),
+                ),
             )
 
     def _lies_elsewhere(self, name: str) -> bool:
@@ -217,13 +220,13 @@ class Outbox:
         except PermissionError as error:
             self._desk.in_work.release(name)
             mend = self._desk.folders.how_to_let_go(Stage.OUTBOX, entry.name, error)
-            self._tell(entry.name, f"outbox/{printable(entry.name)}: can't be claimed: {error.strerror}; {mend}")
+            self._tell(entry.name, tr("can't be claimed: {error}; {mend}", error=error.strerror, mend=mend))
             return False
         except OSError as error:
             self._desk.in_work.release(name)
             if error.errno in disk.NO_ROOM:
-                why = f"can't be claimed: {error.strerror}: free some space (df -h, df -i)"
-                self._tell(entry.name, f"outbox/{printable(entry.name)}: {why}")
+                why = tr("can't be claimed: {error}: free some space (df -h, df -i)", error=error.strerror)
+                self._tell(entry.name, why)
                 return False
             if error.errno != errno.EXDEV or not self._desk.look_at_mounts():
                 raise
@@ -250,14 +253,15 @@ class Outbox:
         try:
             fd = self._desk.folders.open(Stage.CLAIMED, name)
         except NotAPackage:
-            return "was changed for something else as it was claimed; it is put back"
+            return tr("was changed for something else as it was claimed; it is put back")
         except PermissionError:
-            return "may not be read any more as it was claimed; it is put back"
+            return tr("may not be read any more as it was claimed; it is put back")
         except BlockingIOError:
-            return _LEASED
+            return _leased()
         except FileNotFoundError:
             if self._desk.look_at_mounts():
-                return _COVERED
+                why = tr("lies under another mount")
+                return Probe(state=Finish.BEING_WRITTEN, why=why, proven_by="lease")
             raise
         except OSError as error:
             return _unreadable(error)
@@ -274,7 +278,7 @@ class Outbox:
     def _take_over(self, claim: Claim, found: Probe | str) -> None:
         self._still.forget(claim.name)
         if isinstance(found, str):
-            self._tell(claim.dropped_as, f"outbox/{printable(claim.dropped_as)}: {found}")
+            self._tell(claim.dropped_as, found)
         if isinstance(found, str) or (found.state is Finish.UNFINISHED and not claim.expired):
             self._admission.give_back(claim)
             self._desk.in_work.release(claim.name)
@@ -288,11 +292,10 @@ class Outbox:
 
     def _report_oddities(self) -> None:
         for name, kind in self.listing.oddities:
-            self._tell(
-                name,
-                f"outbox/{printable(name)}: is a {kind}, not a regular file; it is left where it is: "
-                "drop the ZIP itself",
+            text = tr(
+                "is a {kind}, not a regular file; it is left where it is: drop the ZIP itself", kind=kind_of_file(kind)
             )
+            self._tell(name, text)
 
     def _report_unreadable(self, name: str) -> None:
         try:
@@ -300,28 +303,37 @@ class Outbox:
         except FileNotFoundError:
             return
         path = printable(self._desk.folders.path(Stage.OUTBOX, name))
-        self._tell(name, f"outbox/{printable(name)}: can't be read ({who}); let the daemon read it: chmod a+r '{path}'")
+        self._tell(name, tr("can't be read ({who}); let the daemon read it: chmod a+r '{path}'", who=who, path=path))
 
     def _report_hollow(self, name: str, policy: Policy) -> None:
         self._tell(
             name,
-            f"outbox/{printable(name)}: is larger than intake.max_bytes ({policy.limits.max_bytes:,}) allows, and most "
-            "of it was never written (a sparse file); it is left where it is: remove it, or copy it again",
+            tr(
+                "is larger than intake.max_bytes ({most}) allows, and most of it was never written (a sparse file); "
+                "it is left where it is: remove it, or copy it again",
+                most=number(policy.limits.max_bytes),
+            ),
         )
 
-    def _tell(self, name: str, text: str) -> None:
-        """Once for each file: shown in status while it lasts."""
+    def _tell(self, name: str, what: str) -> None:
+        """Once for each file: shown in status while it lasts. `what` goes on from its name."""
+        text = f"outbox/{printable(name)}: {what}"
         self.problems[name] = text
         if self._told.get(name) != text:
             self._told[name] = text
             logger.bind(PACKAGE=printable(name)).warning("{}", text)
 
 
+def _leased() -> Probe:
+    why = tr("is held by another program (a lease)")
+    return Probe(state=Finish.BEING_WRITTEN, why=why, proven_by="lease")
+
+
 def _unreadable(error: OSError) -> str:
     """Words for what the disk says of one file; any other error is raised again."""
     if not disk.is_of_one_file(error):
         raise error
-    return (
-        f"can't be read: {error.strerror}; it is tried again at each scan: see dmesg for what the disk says, "
-        "or copy it again"
+    return tr(
+        "can't be read: {error}; it is tried again at each scan: see dmesg for what the disk says, or copy it again",
+        error=error.strerror,
     )

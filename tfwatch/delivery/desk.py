@@ -21,6 +21,7 @@ from tfwatch.delivery import reasons
 from tfwatch.delivery.in_work import InWork
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.errors import StoppedBehind, Stopping
+from tfwatch.language import tr
 from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogUnwritable
 from tfwatch.lifecycle import advance, advance_to, status_after
@@ -104,9 +105,10 @@ class Desk:
                 if error.errno not in disk.NO_ROOM or isinstance(error, disk.NotSynced):
                     raise
                 if self.disk_full_since is None:
-                    logger.bind(EVENT="ALERT").warning(
-                        "{}; deliveries wait until there is room: free some space (df -h, df -i)", error
+                    text = tr(
+                        "{error}; deliveries wait until there is room: free some space (df -h, df -i)", error=error
                     )
+                    logger.bind(EVENT="ALERT").warning("{}", text)
                 self.disk_full_since = str(error)
                 if self._stopping():
                     raise
@@ -115,7 +117,8 @@ class Desk:
             else:
                 if self.disk_full_since is not None:
                     self.disk_full_since = None
-                    logger.bind(EVENT="ALERT").warning("{}: there is room again; deliveries go on", self.folders.root)
+                    text = tr("{path}: there is room again; deliveries go on", path=self.folders.root)
+                    logger.bind(EVENT="ALERT").warning("{}", text)
                 return done
 
     def settle(
@@ -237,7 +240,8 @@ class Desk:
             for stage in sorted(self.apart.keys() - before.keys()):
                 logger.bind(EVENT="ALERT").warning("{}", why_apart(self.apart[stage]))
             for stage in sorted(before.keys() - self.apart.keys()):
-                logger.bind(EVENT="ALERT").warning("{}: is no mount of its own any more; packages go on", before[stage])
+                text = tr("{path}: is no mount of its own any more; packages go on", path=before[stage])
+                logger.bind(EVENT="ALERT").warning("{}", text)
             return self.apart
 
     def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> bool:
@@ -312,7 +316,7 @@ class Desk:
                 return free
 
     def _log_new_name(self, package: Package, name: str, where: Whereabouts, *, lies_in: Stage) -> None:
-        detail = write_detail(f"another file of that name lies in {lies_in}/", was=package.name)
+        detail = write_detail(tr("another file of that name lies in {stage}/", stage=lies_in), was=package.name)
         self.settle(replace(package, name=name), Event.MOVED, where, to=where.log, detail=detail)
 
     def _obey(self, package: Package, where: Whereabouts) -> Whereabouts:
@@ -320,7 +324,7 @@ class Desk:
         found = self.folders.find(package.name)
         event = Event.REQUEUED if found is Stage.OUTBOX and where.log is not Stage.CLAIMED else Event.MOVED
         there = Whereabouts(file=found or where.file, log=where.log, status=where.status)
-        note = f"found in {found}/" if found else "no longer in any folder"
+        note = tr("found in {stage}/", stage=found) if found else tr("no longer in any folder")
         return self.settle(package, event, there, to=found, actor=Actor.OPERATOR, detail=note)
 
     def _write_reason(self, name: str, text: str | None) -> None:
@@ -337,6 +341,7 @@ class Desk:
 
 def why_apart(folder: str) -> str:
     """What is wrong with a folder that is a mount of its own, and what to do."""
-    return (
-        f"{folder}: is a mount of its own, so no file can be renamed into or out of it; packages wait: umount {folder}"
+    return tr(
+        "{folder}: is a mount of its own, so no file can be renamed into or out of it; packages wait: umount {folder}",
+        folder=folder,
     )

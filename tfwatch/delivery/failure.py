@@ -26,6 +26,7 @@ from tfwatch.errors import (
     Stopping,
     TransientError,
 )
+from tfwatch.language import tr
 from tfwatch.model import Event, Package, Stage, rfc3339, write_detail
 from tfwatch.retry import Backoff
 
@@ -95,11 +96,13 @@ class SettleFailure:
             case Stopping() if attempt.maybe_sent:
                 return
             case Stopping():
-                self._defer(attempt, None, 0.0, failed=False, message="cut short: the daemon is stopping")
+                self._defer(attempt, None, 0.0, failed=False, message=tr("cut short: the daemon is stopping"))
             case ContentChanged() if attempt.maybe_sent:
-                self._settle_unknown(attempt, TransientError(f"{failure}; an earlier try may have arrived"))
+                self._settle_unknown(
+                    attempt, TransientError(tr("{failure}; an earlier try may have arrived", failure=failure))
+                )
             case ContentChanged():
-                message = f"{failure}; nothing was delivered"
+                message = tr("{failure}; nothing was delivered", failure=failure)
                 self._defer(attempt, None, BETWEEN_ROUNDS.initial, failed=False, message=message)
 
     def _settle_refused(self, attempt: Attempt, failure: PermanentError) -> None:

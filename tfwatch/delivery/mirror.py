@@ -12,6 +12,7 @@ from loguru import logger
 
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceFailure, SheetDrift
+from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Position, read_log
 from tfwatch.ledger.rows import cells
@@ -59,7 +60,7 @@ class MirrorLog:
         except FileNotFoundError:
             return wiring.policy.batch_seconds  # the spool is away; what waits is mirrored when it is back
         except SheetDrift as drift:
-            self._note(f"{drift.message}; {drift.hint}")
+            self._note(drift.in_words)
             return BETWEEN_TRIES.maximum
         except IndexUnwritable as error:
             # The rows are in the sheet; that this can't be remembered costs writing them again to the same places.
@@ -68,7 +69,7 @@ class MirrorLog:
             return BETWEEN_TRIES.delay(self._failures, self._rng)
         except ServiceFailure as failure:
             self._failures += 1
-            self._note(f"{failure.message}{f'; {failure.hint}' if failure.hint else ''}")
+            self._note(failure.in_words)
             return BETWEEN_TRIES.delay(self._failures, self._rng)
         self._failures = 0
         self._note("")
@@ -133,14 +134,14 @@ class MirrorLog:
 
     def _note(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
-            logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("sheets: {}", trouble)
+            logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("{}", tr("sheets: {why}", why=trouble))
         self.trouble = trouble
 
 
 def _drift(rows: tuple[int, ...]) -> SheetDrift:
     listed = ", ".join(map(str, rows))
     return SheetDrift(
-        f"the sheet differs from the log in row(s) with seq {listed}: somebody sorted or edited it",
+        tr("the sheet differs from the log in row(s) with seq {rows}: somebody sorted or edited it", rows=listed),
         rows=rows,
-        hint="undo it in the sheet's version history, or rename the worksheet and a new one is filled",
+        hint=tr("undo it in the sheet's version history, or rename the worksheet and a new one is filled"),
     )

@@ -14,7 +14,9 @@ from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.progress import Board
+from tfwatch.delivery.recognise import moved_in_words
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
+from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Sha256, Stage, Status, TraceId, write_detail
 from tfwatch.spool.intake import Unfinished, hash_file
@@ -175,7 +177,7 @@ class Moves:
         """A ZIP the log has never seen: a person took it out of the outbox before the daemon did."""
         package = Package(name=name, sha256=sha256, bytes=size, trace_id=TraceId(secrets.token_hex(16)))
         where = Whereabouts(file=stage, log=Stage.OUTBOX, status=Status.WAITING)
-        self._log_move(package, where, stage, write_detail(_words(Stage.OUTBOX, stage), dropped=name))
+        self._log_move(package, where, stage, write_detail(moved_in_words(Stage.OUTBOX, stage), dropped=name))
         self._follow(package, stage, order_id="")
 
     def _moved(self, stage: Stage, name: str, state: PackageState) -> None:
@@ -184,7 +186,7 @@ class Moves:
         if was:
             package = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
         where = Whereabouts(file=stage, log=state.stage, status=state.status)
-        self._log_move(package, where, stage, write_detail(_words(state.stage, stage), was=was))
+        self._log_move(package, where, stage, write_detail(moved_in_words(state.stage, stage), was=was))
         if state.stage is Stage.REJECTED:
             self._desk.folders.remove_reason(state.name)
         self._follow(package, stage, order_id=state.order_id)
@@ -198,23 +200,14 @@ class Moves:
         reason = None
         if state.stage is Stage.REJECTED:
             reason = reasons.after_a_crash(state)
-        detail = f"finished an interrupted move into {state.stage}/"
+        detail = tr("finished an interrupted move into {stage}/", stage=state.stage)
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
 
     def _log_move(self, package: Package, where: Whereabouts, stage: Stage, detail: str) -> None:
         reason = None
         if stage is Stage.REJECTED:
             content = self._desk.index.content(package.sha256)
-            again = "move it back to outbox/ to have it sent."
-            if content.accepted_as is not None and not content.unknown:
-                again = (
-                    "nothing here; it was accepted before, and its order stays at the service. For a second order: "
-                    f"tfwatch requeue --force {printable(package.name)}"
-                )
-            reason = (
-                f"{printable(package.name)} was put here by an operator, so it is not sent or followed any more.\n\n"
-                f"What to do: {again}\n"
-            )
+            reason = reasons.put_here(package.name, accepted=content.accepted_as is not None and not content.unknown)
         self._desk.settle(package, Event.MOVED, where, to=stage, actor=Actor.OPERATOR, detail=detail, reason=reason)
 
     def _follow(self, package: Package, stage: Stage, *, order_id: str) -> None:
@@ -259,7 +252,7 @@ class Moves:
         else:
             package = package_of(state)
             where = Whereabouts(file=stage, log=stage, status=state.status)
-            event_detail = f"no longer in {stage}/ nor in any other folder"
+            event_detail = tr("no longer in {stage}/ nor in any other folder", stage=stage)
             self._desk.settle(package, Event.MOVED, where, to=None, actor=Actor.OPERATOR, detail=event_detail)
             if stage is Stage.REJECTED:
                 self._desk.folders.remove_reason(name)
@@ -285,7 +278,7 @@ class Moves:
         if was:
             package = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
         where = Whereabouts(file=Stage.OUTBOX, log=state.stage, status=state.status)
-        detail = write_detail(_words(state.stage, Stage.OUTBOX), was=was)
+        detail = write_detail(moved_in_words(state.stage, Stage.OUTBOX), was=was)
         self._desk.settle(package, Event.REQUEUED, where, actor=Actor.OPERATOR, detail=detail)
         if state.stage is Stage.REJECTED:
             self._desk.folders.remove_reason(state.name)
@@ -331,17 +324,15 @@ class Moves:
         path = printable(self._desk.folders.path(stage, name))
         tell = logger.bind(EVENT="ALERT", PACKAGE=printable(name))
         if isinstance(error, PermissionError):
-            tell.warning(
-                "{}/{}: can't be read ({}); it is not known what was moved there, and looked at again at each rescan: "
-                "let the daemon read it: chmod a+r '{}'",
-                stage, printable(name), self._desk.folders.describe(stage, name), path,
+            text = tr(
+                "{stage}/{name}: can't be read ({who}); it is not known what was moved there, and looked at again at "
+                "each rescan: let the daemon read it: chmod a+r '{path}'",
+                stage=stage, name=printable(name), who=self._desk.folders.describe(stage, name), path=path,
             )  # fmt: skip
         else:
-            tell.warning(
-                "{}: can't be read: {}; it is not known what was moved there, and looked at again at each rescan: "
-                "see dmesg for what the disk says", path, error.strerror,
+            text = tr(
+                "{path}: can't be read: {error}; it is not known what was moved there, and looked at again at each "
+                "rescan: see dmesg for what the disk says",
+                path=path, error=error.strerror,
             )  # fmt: skip
-
-
-def _words(source: Stage | None, target: Stage) -> str:
-    return f"moved from {source or 'elsewhere'} to {target}"
+        tell.warning("{}", text)

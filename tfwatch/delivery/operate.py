@@ -12,6 +12,7 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
+from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Integration, Stage, write_detail
 from tfwatch.requests import BadRequest, Request
@@ -80,7 +81,7 @@ class Operate:
         integration = request.integration
         if integration is None:
             return True
-        switch, why = self._switches[integration], request.reason or f"by {request.user}"
+        switch, why = self._switches[integration], request.reason or tr("by {user}", user=request.user)
         if request.command == "disable":
             if switch.stand.word != "disabled":
                 switch.drop(self._desk, actor=Actor.OPERATOR, by="command", why=why)
@@ -111,7 +112,7 @@ class Operate:
             state = self._desk.index.package(sha256, name)
             if state is not None and state.backed_up and state.stage is not None:
                 where = Whereabouts(file=state.stage, log=state.stage, status=state.status)
-                detail = write_detail(request.reason or f"a new copy was asked for by {request.user}")
+                detail = write_detail(request.reason or tr("a new copy was asked for by {user}", user=request.user))
                 self._desk.settle(
                     package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, actor=Actor.OPERATOR,
                     detail=detail,
@@ -135,7 +136,7 @@ class Operate:
     def _bring_back(self, state: PackageState, request: Request) -> bool:
         """False when somebody has taken the file away."""
         assert state.stage is not None
-        forced, why = request.forced, f"requeued by {request.user}"
+        forced, why = request.forced, tr("requeued by {user}", user=request.user)
         if self._desk.folders.look(state.stage, state.name) is not None:
             return self._desk.requeue(state, actor=Actor.OPERATOR, forced=forced, why=why)
         if self._desk.folders.look(Stage.OUTBOX, state.name) is None:
@@ -148,6 +149,8 @@ class Operate:
         """It lies in the outbox. Nothing is left to do for a request that was carried out before a crash."""
         if request.forced and not state.forced:
             # The file was moved, and the start saw it before the request and took it for a plain move.
-            self._desk.log_requeue(state, actor=Actor.OPERATOR, forced=True, why=f"requeued by {request.user}")
+            self._desk.log_requeue(
+                state, actor=Actor.OPERATOR, forced=True, why=tr("requeued by {user}", user=request.user)
+            )
         elif state.event is not Event.REQUEUED:
             logger.info("requeue {}: it waits in outbox/ already; it is tried at once", printable(state.name))

@@ -7,6 +7,7 @@ from loguru import logger
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.whereabouts import Whereabouts
+from tfwatch.language import tr
 from tfwatch.model import Event, Package, Stage, write_detail
 from tfwatch.spool.names import printable
 
@@ -24,8 +25,11 @@ def park(
     """Into rejected/, as unknown, with an alert. `attempt`: the tries of a delivery that has just failed."""
     reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
     logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
-        "{}: nobody knows whether it was delivered: {}; it waits in rejected/ for you to decide",
-        printable(package.name), why,
+        "{}",
+        tr(
+            "{name}: nobody knows whether it was delivered: {why}; it waits in rejected/ for you to decide",
+            name=printable(package.name), why=why,
+        ),
     )  # fmt: skip
     failed = "yes" if attempt is not None else None
     return desk.settle(

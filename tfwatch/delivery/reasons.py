@@ -6,83 +6,127 @@ a daemon which died before it could say so.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
 
+from tfwatch.language import tr
 from tfwatch.ledger.states import PackageState
 from tfwatch.model import Integration, Status
 from tfwatch.spool.names import printable
 
-ADVICE: Final = {
-    "corrupt": "make the ZIP again and drop it under the same name; this copy can be deleted.",
-    "truncated": "copy it again, whole; this copy can be deleted.",
-    "encrypted": "make the ZIP again without a password.",
-    "empty": "make the ZIP again with its files in it.",
-    "duplicate": "nothing, if one order is enough. For a second order of the same content: "
-    "tfwatch requeue --force NAME.",
-    "unknown twin": "decide about the package named above first: ask the service whether it has it.",
-    "too_many_entries": "split it, or raise the limit in config.yaml and move it back to outbox/.",
-    "too_big": "split it, or raise the limit in config.yaml and move it back to outbox/.",
-    "bomb": "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/.",
-    "unsafe_name": "make the ZIP again with relative names and without `..` in them.",
-    "ambiguous": "make the ZIP again without a comment, and check where this one came from.",
-    "overlapping": "make the ZIP again with an ordinary program, and check where this one came from.",
-    "unsupported": "make the ZIP again with the usual compression (Deflate).",
-}
-"""What to do about a package that was refused here, for each flaw."""
+
+def advice() -> Mapping[str, str]:
+    """What to do about a package that was refused here, for each flaw."""
+    fewer = tr("split it, or raise the limit in config.yaml and move it back to outbox/.")
+    return {
+        "corrupt": tr("make the ZIP again and drop it under the same name; this copy can be deleted."),
+        "truncated": tr("copy it again, whole; this copy can be deleted."),
+        "encrypted": tr("make the ZIP again without a password."),
+        "empty": tr("make the ZIP again with its files in it."),
+        "duplicate": tr(
+            "nothing, if one order is enough. For a second order of the same content: tfwatch requeue --force NAME."
+        ),
+        "unknown twin": tr("decide about the package named above first: ask the service whether it has it."),
+        "too_many_entries": fewer,
+        "too_big": fewer,
+        "bomb": tr(
+            "check where it came from; if it is honest, raise the limit in config.yaml and move it back to outbox/."
+        ),
+        "unsafe_name": tr("make the ZIP again with relative names and without `..` in them."),
+        "ambiguous": tr("make the ZIP again without a comment, and check where this one came from."),
+        "overlapping": tr("make the ZIP again with an ordinary program, and check where this one came from."),
+        "unsupported": tr("make the ZIP again with the usual compression (Deflate)."),
+    }
 
 
 def refused(name: str, *, message: str, code: int | None) -> str:
     """The service's own words about a package it never took."""
-    return (
-        f"{printable(name)} was refused by the transcription service.\n\n"
-        f"Its own words: {message}\n"
-        f"HTTP status: {code or 'none'}\n"
-        "What to do: mend the package and drop it again, or move this one back to outbox/ to try it once more.\n"
+    return tr(
+        "{name} was refused by the transcription service.\n\n"
+        "Its own words: {message}\n"
+        "HTTP status: {code}\n"
+        "What to do: mend the package and drop it again, or move this one back to outbox/ to try it once more.\n",
+        name=printable(name),
+        message=message,
+        code=code or tr("none"),
     )
 
 
 def refused_later(name: str, *, order_id: str, message: str) -> str:
     """The service's own words about an order it had accepted."""
-    return (
-        f"{printable(name)} was accepted as order {order_id} and then refused by the transcription service.\n\n"
-        f"Its own words: {message or 'none'}\n"
-        "What to do: mend the package and drop it again, or move this one back to outbox/ for a new order.\n"
+    return tr(
+        "{name} was accepted as order {order} and then refused by the transcription service.\n\n"
+        "Its own words: {message}\n"
+        "What to do: mend the package and drop it again, or move this one back to outbox/ for a new order.\n",
+        name=printable(name),
+        order=order_id,
+        message=message or tr("none"),
     )
 
 
 def unknown(name: str, *, sha256: str, why: str) -> str:
     """It may have been accepted, and a person decides."""
-    return (
-        f"Nobody knows whether {printable(name)} was delivered.\n\n"
-        f"Why: {why}.\n"
-        f"What to do: ask the service whether it has this package (client reference {sha256}).\n"
+    return tr(
+        "Nobody knows whether {name} was delivered.\n\n"
+        "Why: {why}.\n"
+        "What to do: ask the service whether it has this package (client reference {sha256}).\n"
         "If it has: move the ZIP to delivered/. If it has not: move it back to outbox/; it is sent again under the "
-        "same idempotency key.\n"
+        "same idempotency key.\n",
+        name=printable(name),
+        sha256=sha256,
+        why=why,
     )
 
 
 def rolled_back(name: str, *, integration: str, why: str) -> str:
     """It was the one whose failure switched the service off."""
-    return (
-        f"{printable(name)} was not delivered.\n\n"
-        f"What happened: {why}.\n"
-        f"{integration} was switched off so that no further package is put at risk; all others wait in outbox/.\n"
-        f"What to do: mend the cause, then: tfwatch enable {integration} (it also requeues this package).\n"
+    return tr(
+        "{name} was not delivered.\n\n"
+        "What happened: {why}.\n"
+        "{integration} was switched off so that no further package is put at risk; all others wait in outbox/.\n"
+        "What to do: mend the cause, then: tfwatch enable {integration} (it also requeues this package).\n",
+        name=printable(name),
+        integration=integration,
+        why=why,
     )
 
 
 def refused_here(name: str, *, message: str, flaw: str) -> str:
     """A reason found in this house: nothing was sent."""
-    advice = ADVICE.get(flaw, ADVICE["corrupt"])
-    return f"{printable(name)} was refused and not sent.\n\nWhy: {message}\nWhat to do: {advice}\n"
+    by_flaw = advice()
+    return tr(
+        "{name} was refused and not sent.\n\nWhy: {why}\nWhat to do: {advice}\n",
+        name=printable(name),
+        why=message,
+        advice=by_flaw.get(flaw, by_flaw["corrupt"]),
+    )
+
+
+def put_here(name: str, *, accepted: bool) -> str:
+    """A person cancelled it. `accepted`: its content was accepted before, so a second order must be asked for."""
+    what = (
+        tr(
+            "nothing here; it was accepted before, and its order stays at the service. For a second order: "
+            "tfwatch requeue --force {name}",
+            name=printable(name),
+        )
+        if accepted
+        else tr("move it back to outbox/ to have it sent.")
+    )
+    return tr(
+        "{name} was put here by an operator, so it is not sent or followed any more.\n\nWhat to do: {what}\n",
+        name=printable(name),
+        what=what,
+    )
 
 
 def renamed(text: str, *, was: str, name: str) -> str:
     """The same about a package that had to take another name on its way into rejected/."""
-    return (
-        f"{text}\nIt is called {printable(name)} now, also for commands: another file called {printable(was)} lay in "
-        "rejected/ already.\n"
+    more = tr(
+        "It is called {name} now, also for commands: another file called {earlier} lay in rejected/ already.",
+        name=printable(name),
+        earlier=printable(was),
     )
+    return f"{text}\n{more}\n"
 
 
 def after_a_crash(state: PackageState) -> str:

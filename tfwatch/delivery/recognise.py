@@ -9,6 +9,7 @@ from typing import Literal
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
+from tfwatch.language import tr
 from tfwatch.ledger.states import PackageState
 from tfwatch.model import Actor, Event, Package, Stage, write_detail
 
@@ -28,6 +29,11 @@ class Claim:
     recovered: bool = False
     probe: bool = False
     expired: bool = False
+
+
+def moved_in_words(source: Stage | None, target: Stage) -> str:
+    """What a person did, for the log."""
+    return tr("moved from {source} to {target}", source=source or tr("elsewhere"), target=target)
 
 
 class Recognition:
@@ -74,7 +80,7 @@ class Recognition:
             return self._interrupted(state, where)
         if state.stage is None and self._desk.index.content(state.sha256).unknown:
             # Somebody took it away and put it back here. That it be sent again is said by putting it into outbox/.
-            detail = "found in claimed/ again; whether it was accepted is not known"
+            detail = tr("found in claimed/ again; whether it was accepted is not known")
             return self._desk.settle(
                 package_of(state), Event.MOVED, where, to=Stage.CLAIMED, actor=Actor.OPERATOR, detail=detail
             )
@@ -86,7 +92,7 @@ class Recognition:
         reason = None
         if state.stage is Stage.REJECTED:
             reason = reasons.after_a_crash(state)
-        detail = f"finished an interrupted move into {state.stage}/"
+        detail = tr("finished an interrupted move into {stage}/", stage=state.stage)
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
         return None
 
@@ -94,20 +100,20 @@ class Recognition:
         """It may have been sent. Say so once, however often the daemon starts before the outcome is known."""
         if state.event is not Event.ATTEMPTED:
             return where
-        detail = "the daemon ended while it was being sent; whether it was accepted is not known"
+        detail = tr("the daemon ended while it was being sent; whether it was accepted is not known")
         return self._desk.settle(package_of(state), Event.RECOVERED, where, to=Stage.CLAIMED, detail=detail)
 
     def _renamed(self, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
         """Somebody renamed it while it waited: the log follows."""
         stays = Whereabouts(file=where.log or where.file, log=where.log, status=where.status)
-        detail = write_detail("renamed", was=state.name)
+        detail = write_detail(tr("renamed"), was=state.name)
         self._desk.settle(package, Event.MOVED, stays, to=where.log, actor=Actor.OPERATOR, detail=detail)
         return where
 
     def _requeued(self, claim: Claim, package: Package, state: PackageState, where: Whereabouts) -> Whereabouts:
         """A person moved it back into the outbox: say so, and start anew."""
         detail = write_detail(
-            f"moved from {state.stage or 'elsewhere'} to outbox",
+            moved_in_words(state.stage, Stage.OUTBOX),
             was=state.name if state.name != claim.name else None,
         )
         there = Whereabouts(file=Stage.OUTBOX, log=where.log, status=where.status)

@@ -16,29 +16,14 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.errors import ServiceError, ServiceFailure
+from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Stage, rfc3339, write_detail
 from tfwatch.retry import Breaker
 from tfwatch.spool.names import printable
 
-_HEAD = """# Rollbacks and pauses of run {exec_id}
-
-Each section is one moment at which tfwatch stopped using an integration by itself: what happened, when, why, which
-packages it concerns, and how to lift it. Packages that are not named here wait in `outbox/` and lose nothing.
-"""
-
 _STILL_OURS: Final = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
 """Where a package may lie that trips a rollback, unless a person took it meanwhile."""
-
-_SECTION = """
-## {title}
-
-- **When:** {at} (UTC)
-- **Integration:** {integration}
-- **Why:** {why}
-- **Packages:** {packages}
-- **To lift it:** {lift}
-"""
 
 
 class Rollback:
@@ -82,7 +67,7 @@ class Rollback:
             self._breaker = self._breaker.succeeded()
         self._switch.got_through()
         if probe and self._switch.stand.word in ("rolled back", "paused"):
-            self.lift(actor=Actor.TFWATCH, why="a package tried after a pause got through")
+            self.lift(actor=Actor.TFWATCH, why=tr("a package tried after a pause got through"))
 
     def failed(self, *, began: float) -> bool:
         """One more failed delivery, begun at `began` (monotonic). True: the caller's package trips the rollback.
@@ -109,7 +94,7 @@ class Rollback:
         One that a person took somewhere else while it was sent stays there.
         """
         integration = self._switch.integration.value
-        why = f"deliveries failed one after another; the last one: {error.message}"
+        why = tr("deliveries failed one after another; the last one: {error}", error=error.message)
         # One that lies in rejected/ already waits there for a person to decide; its reason file says how.
         parked = where.log is Stage.REJECTED
         to = Stage.REJECTED if where.log in _STILL_OURS else where.log
@@ -143,13 +128,13 @@ class Rollback:
     def offer_probe(self) -> bool:
         """A probe is due and nothing in the outbox may go: let a package the rollback rejected be the one to try."""
         rejected = self._desk.index.rolled_back()[:1]
-        return any(self._requeue(state, "it is to show whether the service works again") for state in rejected)
+        return any(self._requeue(state, tr("it is to show whether the service works again")) for state in rejected)
 
     def requeue_rejected(self) -> bool:
         """Bring the packages a rollback rejected back into the outbox; false when a lane isn't done with one yet."""
         held = False
         for state in self._desk.index.rolled_back():
-            held |= not self._requeue(state, "the rollback was lifted") and state.name in self._desk.in_work
+            held |= not self._requeue(state, tr("the rollback was lifted")) and state.name in self._desk.in_work
         return not held
 
     def _requeue(self, state: PackageState, why: str) -> bool:
@@ -174,28 +159,72 @@ class Rollback:
         `package`: the name it has now, where the fact has the one before. `lies_in`: None when somebody took it away.
         """
         held, integration = self._switch.held_state, self._switch.integration.value
-        title = "Rollback" if held.state == "rolled back" else "Pause"
-        at = rfc3339(held.since) if held.since else ""
-        lift = f"mend the cause, then: tfwatch enable {integration}"
-        packages = f"{printable(held.package)} met it and waits in outbox/; none was rejected"
-        if held.state == "rolled back":
-            name = printable(package or held.package)
-            packages = f"{name} tripped it and lies in rejected/; its reason file says what to do"
-            if lies_in is not Stage.REJECTED:
-                packages = (
-                    f"{name} tripped it; somebody has {f'moved it to {lies_in}/' if lies_in else 'taken it away'}"
-                )
-        section = _SECTION.format(
-            title=f"{title} of {integration} at {at}", at=at, integration=integration, why=held.reason,
-            packages=packages, lift=lift,
-        )  # fmt: skip
+        is_rollback = held.state == "rolled back"
+        lift = tr("mend the cause, then: tfwatch enable {name}", name=integration)
+        section = _section(
+            is_rollback=is_rollback,
+            integration=integration,
+            at=rfc3339(held.since) if held.since else "",
+            why=held.reason,
+            packages=_packages(package or held.package, lies_in) if is_rollback else _met(held.package),
+            lift=lift,
+        )
         try:
-            head = _HEAD.format(exec_id=held.exec_id)
-            path = self._desk.folders.append_rollback(held.exec_id, head, section)
+            path = self._desk.folders.append_rollback(held.exec_id, _head(held.exec_id), section)
         except disk.NotSynced:
             raise
         except OSError as error:
-            path = f"its document can't be written: {error}"
-        logger.bind(EVENT="ALERT", INTEGRATION=integration).warning(
-            "{} of {}: {}. {} ({})", title.lower(), integration, held.reason, lift, path
+            path = tr("its document can't be written: {error}", error=error)
+        known = {"name": integration, "why": held.reason, "lift": lift, "path": path}
+        words = (
+            tr("rollback of {name}: {why}. {lift} ({path})", **known)
+            if is_rollback
+            else tr("pause of {name}: {why}. {lift} ({path})", **known)
         )
+        logger.bind(EVENT="ALERT", INTEGRATION=integration).warning("{}", words)
+
+
+def _head(exec_id: str) -> str:
+    return tr(
+        "# Rollbacks and pauses of run {exec_id}\n\n"
+        "Each section is one moment at which tfwatch stopped using an integration by itself: what happened, when, why, "
+        "which\npackages it concerns, and how to lift it. Packages that are not named here wait in `outbox/` and lose "
+        "nothing.\n",
+        exec_id=exec_id,
+    )
+
+
+def _section(*, is_rollback: bool, integration: str, at: str, why: str, packages: str, lift: str) -> str:
+    title = (
+        tr("Rollback of {name} at {at}", name=integration, at=at)
+        if is_rollback
+        else tr("Pause of {name} at {at}", name=integration, at=at)
+    )
+    body = tr(
+        "- **When:** {at} (UTC)\n"
+        "- **Integration:** {name}\n"
+        "- **Why:** {why}\n"
+        "- **Packages:** {packages}\n"
+        "- **To lift it:** {lift}\n",
+        at=at,
+        name=integration,
+        why=why,
+        packages=packages,
+        lift=lift,
+    )
+    return f"\n## {title}\n\n{body}"
+
+
+def _packages(name: str, lies_in: Stage | None) -> str:
+    """Which package tripped a rollback, and where it lies; None: somebody took it away."""
+    name = printable(name)
+    if lies_in is Stage.REJECTED:
+        return tr("{name} tripped it and lies in rejected/; its reason file says what to do", name=name)
+    if lies_in is None:
+        return tr("{name} tripped it; somebody has taken it away", name=name)
+    return tr("{name} tripped it; somebody has moved it to {stage}/", name=name, stage=lies_in)
+
+
+def _met(name: str) -> str:
+    """Which package was told that the service serves nobody."""
+    return tr("{name} met it and waits in outbox/; none was rejected", name=printable(name))

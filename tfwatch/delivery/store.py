@@ -18,6 +18,7 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ContentChanged, ServiceFailure, Stopping, Unreadable
+from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import Backup, Event, Stage, StoredObject, write_detail
 from tfwatch.ports import BackupStoragePort
@@ -88,7 +89,9 @@ class Store:
             self._admission.give_back(claim, seconds=0.0)
             return
         where = Whereabouts(file=Stage.OUTBOX, log=admitted.where.log, status=admitted.where.status)
-        state = admitted.state or self._first_row(claim, admitted, where, "waits in outbox/; a copy is kept meanwhile")
+        state = admitted.state or self._first_row(
+            claim, admitted, where, tr("waits in outbox/; a copy is kept meanwhile")
+        )
         open_zip = partial(reader_of, admitted.fd)
         delay = None if state.backed_up else self._store(state, where, open_zip, storage, wiring)
         self._admission.give_back(claim)
@@ -103,7 +106,7 @@ class Store:
         where = Whereabouts(file=Stage.OUTBOX, log=admitted.where.log, status=admitted.where.status)
         if admitted.where.log is Stage.CLAIMED:
             where = admitted.where
-        state = admitted.state or self._first_row(claim, admitted, where, "stored before it is sent")
+        state = admitted.state or self._first_row(claim, admitted, where, tr("stored before it is sent"))
         open_zip = partial(reader_of, admitted.fd)
         if not state.backed_up and self._store(state, where, open_zip, storage, wiring) is not None:
             return None
@@ -163,16 +166,20 @@ class Store:
             return None
         except PermissionError as error:
             path = printable(self._desk.folders.path(where.file, state.name))
-            said = f"it can't be read: {error.strerror}; let the daemon's user read it: chmod a+r '{path}'"
+            said = tr(
+                "it can't be read: {error}; let the daemon's user read it: chmod a+r '{path}'",
+                error=error.strerror, path=path,
+            )  # fmt: skip
             return self._not_to_be_had(state, where, said)
         except BlockingIOError:
-            said = "another program holds a lease on it; it is tried again (fuser shows who that is)"
+            said = tr("another program holds a lease on it; it is tried again (fuser shows who that is)")
             return self._not_to_be_had(state, where, said)
         except Unreadable as error:
-            said = f"it {error}; it is tried again: see dmesg for what the disk says"
+            said = tr("it {error}; it is tried again: see dmesg for what the disk says", error=error)
             return self._not_to_be_had(state, where, said)
         except ContentChanged as changed:
-            said = f"{str(changed) or 'it changed while it was stored'}; the file was changed: compare it with log.csv"
+            what = str(changed) or tr("it changed while it was stored")
+            said = tr("{what}; the file was changed: compare it with log.csv", what=what)
             return self._not_to_be_had(state, where, said)
         except ServiceFailure as failure:
             return self._service_failed(state, where, failure)
@@ -183,24 +190,22 @@ class Store:
         self.trouble = ""
         self._told.pop(state.name, None)
         detail = write_detail(
-            "it was there already" if stored.existed else "", bucket=stored.bucket, key=stored.key
+            tr("it was there already") if stored.existed else "", bucket=stored.bucket, key=stored.key
         )  # fmt: skip
         self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
 
     def _service_failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure) -> float:
-        before, self.trouble = self.trouble, f"{failure}{f'; {failure.hint}' if failure.hint else ''}"
+        before, self.trouble = self.trouble, failure.in_words
         if self.trouble != before:
-            logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("s3: backups fail: {}", self.trouble)
+            logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("{}", tr("s3: backups fail: {why}", why=self.trouble))
         return self._failed(state, where, self.trouble, code=failure.code)
 
     def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
         """This one package's file is the matter: said once, shown in status while it lasts."""
         path = printable(self._desk.folders.path(where.file, state.name))
-        text = f"{path}: can't be backed up: {said}"
+        text = tr("{path}: can't be backed up: {why}", path=path, why=said)
         if self._told.get(state.name) != text:
-            logger.bind(EVENT="ALERT", PACKAGE=printable(state.name)).warning(
-                "{}: can't be backed up: {}", path, said
-            )  # fmt: skip
+            logger.bind(EVENT="ALERT", PACKAGE=printable(state.name)).warning("{}", text)
         self._told[state.name] = text
         return self._failed(state, where, said)
 

@@ -24,6 +24,8 @@ from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ContentChanged, ServiceFailure, StoppedBehind, Stopping, Unreadable
+from tfwatch.language import tr
+from tfwatch.local_time import date_and_time
 from tfwatch.model import Actor, Event, Package, Receipt, Stage, Submission, Verdict, write_detail
 from tfwatch.ports import TranscriptionPort
 from tfwatch.spool.listing import NotAPackage
@@ -150,12 +152,24 @@ class SubmitDelivery:
 
     def _refuse_duplicate(self, claim: Claim, admitted: Admitted) -> None:
         content = admitted.content
-        when = f"{content.accepted_at:%Y-%m-%d %H:%M} UTC" if content.accepted_at else "earlier"
-        order = f" as order {content.order_id}" if content.order_id else ""
+        known = {
+            "when": date_and_time(content.accepted_at) if content.accepted_at else "?",
+            "earlier": printable(content.accepted_as or ""),
+            "order": content.order_id,
+            "name": printable(claim.name),
+        }
         message = (
-            f"The same content was already accepted on {when} under the name "
-            f"{printable(content.accepted_as or '')}{order}; sending it again would be a second order "
-            f"(tfwatch requeue --force {printable(claim.name)} asks for one)."
+            tr(
+                "The same content was already accepted on {when} under the name {earlier} as order {order}; sending it "
+                "again would be a second order (tfwatch requeue --force {name} asks for one).",
+                **known,
+            )
+            if content.order_id
+            else tr(
+                "The same content was already accepted on {when} under the name {earlier}; sending it again would be "
+                "a second order (tfwatch requeue --force {name} asks for one).",
+                **known,
+            )
         )
         self._admission.refuse(claim, admitted.package, admitted.where, flaw="duplicate", message=message)
 
@@ -168,9 +182,10 @@ class SubmitDelivery:
 
     def _refuse_unknown_twin(self, claim: Claim, admitted: Admitted) -> None:
         others = [s.name for s in self._desk.index.packages_of(admitted.package.sha256) if s.name != claim.name]
-        message = (
-            f"The same content was sent under the name {printable(others[0] if others else claim.name)}, "
-            "and whether it was accepted is not known yet; sending it again could make a second order."
+        message = tr(
+            "The same content was sent under the name {earlier}, and whether it was accepted is not known yet; "
+            "sending it again could make a second order.",
+            earlier=printable(others[0] if others else claim.name),
         )
         self._admission.refuse(claim, admitted.package, admitted.where, flaw="unknown twin", message=message)
 
@@ -187,10 +202,10 @@ class SubmitDelivery:
         if self._decided(admitted):
             return True
         if content.destination != port.destination:
-            there = content.destination.base_url if content.destination else "an unknown service"
-            why = f"it may have been accepted by {there}, which is not the service configured now"
+            there = content.destination.base_url if content.destination else tr("an unknown service")
+            why = tr("it may have been accepted by {url}, which is not the service configured now", url=there)
         elif wiring.policy.on_unknown == "ask":
-            why = "it may have been accepted, and on_unknown_outcome: ask leaves it to you"
+            why = tr("it may have been accepted, and on_unknown_outcome: ask leaves it to you")
         else:
             return True
         park(self._desk, admitted.package, where, why, dropped_as=claim.dropped_as)

@@ -12,9 +12,12 @@ from datetime import UTC, datetime, timedelta
 from loguru import logger
 
 from tfwatch.delivery.desk import Desk
+from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IntegrationState
+from tfwatch.local_time import local
 from tfwatch.model import Actor, Event, Fact, Integration, write_detail
 from tfwatch.retry import Backoff, Ramp
+from tfwatch.wording import held_since
 
 PROBE_PAUSE = Backoff(initial=60.0, maximum=1800.0)
 """Between probes of a service that was given up, seconds."""
@@ -76,7 +79,9 @@ class Switch:
         if turned_on or turned_off:
             self._log(
                 desk, Event.ENABLED if turned_on else Event.DISABLED, Actor.OPERATOR, "configuration",
-                f"turned {'on' if turned_on else 'off'} by {setting.source}",
+                tr("turned on by {source}", source=setting.source)
+                if turned_on
+                else tr("turned off by {source}", source=setting.source),
             )  # fmt: skip
 
     def lift(self, desk: Desk, *, actor: Actor, why: str) -> None:
@@ -138,22 +143,22 @@ class Switch:
             held, setting, wait = self._held, self._setting, self._hold_until - self._clock()
         name = self.integration.value
         if held.held:
-            since = f" since {held.since:%Y-%m-%d %H:%M} UTC" if held.since else ""
             return Stand(
-                open=False, word=held.state, source=f"{held.state}{since}", reason=held.reason,
-                hint=f"mend the cause, then: tfwatch enable {name}",
+                open=False, word=held.state, source=held_since(held.state, held.since), reason=held.reason,
+                hint=tr("mend the cause, then: tfwatch enable {name}", name=name),
             )  # fmt: skip
         if not setting.enabled:
             return Stand(
-                open=False, word="off", source=setting.source, reason=f"off by {setting.source}",
-                hint=f"set integrations.{name}.enabled: true",
+                open=False, word="off", source=setting.source, reason=tr("off by {source}", source=setting.source),
+                hint=tr("set integrations.{name}.enabled: true", name=name),
             )  # fmt: skip
         if setting.missing:
             return Stand(open=False, word="held", source=setting.source, reason=setting.missing)
         if wait > 0:
+            until = local(datetime.now(UTC) + timedelta(seconds=wait))
             return Stand(
                 open=False, word="waiting", source=setting.source,
-                reason=f"the service asked us to wait until {datetime.now(UTC) + timedelta(seconds=wait):%H:%M:%S} UTC",
+                reason=tr("the service asked us to wait until {time}", time=f"{until:%H:%M:%S}"),
             )  # fmt: skip
         return Stand(open=True, word="enabled", source=setting.source)
 

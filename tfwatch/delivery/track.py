@@ -15,6 +15,7 @@ from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceError, TransientError
+from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.model import VERDICTS, OrderId, Package, Stage, StatusReport, Verdict
 from tfwatch.spool.names import printable
@@ -134,7 +135,7 @@ class TrackDelivery:
         """Once per episode: the same words for every order would drown all others."""
         if self._silent_since is None:
             self._silent_since = asked
-        trouble = f"orders can't be asked about: {failure.message}{f'; {failure.hint}' if failure.hint else ''}"
+        trouble = tr("orders can't be asked about: {why}", why=failure.in_words)
         if trouble != self.trouble:
             logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning("{}", trouble)
         self.trouble = trouble

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from tfwatch import disk
+from tfwatch.language import tr
 
 TABLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -126,7 +127,8 @@ def on_disk(path: str) -> Iterator[None]:
         if code == sqlite3.SQLITE_IOERR and extended not in _NEVER_FOR_WANT_OF_ROOM:
             why = _want_of_room(f"{path}.room")
         if why:
-            raise IndexUnwritable(f"{path}: {why}; free some space (df -h, df -i) or raise the quota") from error
+            words = tr("{path}: {why}; free some space (df -h, df -i) or raise the quota", path=path, why=why)
+            raise IndexUnwritable(words) from error
         mend = "see dmesg for what the disk says, mend that"
         if code == sqlite3.SQLITE_BUSY:
             mend = f"another program holds it (fuser '{path}' shows which), or no locks are to be had: end that"

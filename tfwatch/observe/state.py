@@ -14,10 +14,13 @@ from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk, why_apart
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
+from tfwatch.language import ntr, tr
+from tfwatch.local_time import midnight
 from tfwatch.model import Integration, Stage, rfc3339
 from tfwatch.spool.names import printable
-from tfwatch.spool.root import AWAY
+from tfwatch.spool.root import away
 from tfwatch.watch import Watch
+from tfwatch.wording import integration_state
 from tfwatch.workshop import Workshop
 
 _MOST_LISTED: Final = 50
@@ -67,11 +70,11 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
     counts = {stage.value: count for stage, count in index.stage_counts().items()}
     counts["outbox"] = len(daemon.outbox.listing.entries)
     counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
-    today = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    delivered_today = index.settled_since(today)
+    delivered_today = index.settled_since(midnight(datetime.now(UTC)))
     now = time.monotonic()
     integrations = {name.value: _integration(daemon, name) for name in Integration}
-    problems = _problems(daemon)
+    shortage = daemon.desk.folders.shortage(daemon.wiring.policy.min_free_bytes)
+    problems = _problems(daemon, shortage)
     document = {
         "exec_id": exec_id,
         "pid": os.getpid(),
@@ -100,6 +103,7 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
         "watch_latency_seconds": daemon.watch.latency_seconds,
         "delivered_today": delivered_today,
         "problems": problems,
+        "shortage": shortage,
     }
     sending = sum(work.doing in ("sending", "inspecting") for work in works)
     line = _line(daemon, counts, sending, delivered_today, integrations, problems)
@@ -123,25 +127,29 @@ def _integration(daemon: Running, name: Integration) -> dict[str, Any]:
     }
 
 
-def _problems(daemon: Running) -> list[str]:
+def _problems(daemon: Running, shortage: str) -> list[str]:
     """What a person should look at, the most urgent first."""
-    problems = [f"config.yaml was not taken over: {problem}" for problem in daemon.config_problems]
-    folders, policy = daemon.desk.folders, daemon.wiring.policy
+    problems = [tr("config.yaml was not taken over: {problem}", problem=problem) for problem in daemon.config_problems]
+    folders = daemon.desk.folders
     if daemon.desk.disk_full_since is not None:
-        problems.append(f"{daemon.desk.disk_full_since}; deliveries wait: free some space (df -h, df -i)")
+        problems.append(
+            tr("{problem}; deliveries wait: free some space (df -h, df -i)", problem=daemon.desk.disk_full_since)
+        )
     if daemon.desk.index.no_room:
-        problems.append(f"{daemon.desk.index.no_room}; deliveries wait for room")
+        problems.append(tr("{problem}; deliveries wait for room", problem=daemon.desk.index.no_room))
     if folders.is_away:
-        problems.append(f"{folders.root}: {AWAY}")
+        problems.append(away(folders.root))
     problems += [why_apart(folder) for folder in sorted(daemon.desk.apart.values())]
-    if shortage := folders.shortage(policy.min_free_bytes):
-        problems.append(shortage)
+    problems += [shortage] if shortage else []
     if daemon.watch.deaf:
-        problems.append(f"{daemon.watch.deaf}; the folders are polled instead")
+        problems.append(tr("{why}; the folders are polled instead", why=daemon.watch.deaf))
     if not folders.atomic_renames:
         problems.append(
-            f"{folders.root}: this file system has no RENAME_NOREPLACE; a file put in the way in the same instant "
-            "could be overwritten: use ext4, xfs or btrfs"
+            tr(
+                "{path}: this file system has no RENAME_NOREPLACE; a file put in the way in the same instant could be "
+                "overwritten: use ext4, xfs or btrfs",
+                path=folders.root,
+            )
         )
     problems += daemon.workshop.admission.problems()[:_MOST_LISTED]
     problems += daemon.workshop.store.problems()[:_MOST_LISTED]
@@ -158,15 +166,17 @@ def _line(
     problems: list[str],
 ) -> str:
     """`watching /var/lib/tfwatch/outbox · 2 sending · 14 submitted · 312 delivered today · S3 retrying`."""
-    parts = [f"watching {printable(daemon.desk.folders.folder(Stage.OUTBOX))}"]
-    parts += [f"{counts['outbox']} waiting"] if counts["outbox"] else []
-    parts += [f"{sending} sending"] if sending else []
-    parts += [f"{counts['submitted']} submitted", f"{delivered_today} delivered today"]
+    parts = [tr("watching {folder}", folder=printable(daemon.desk.folders.folder(Stage.OUTBOX)))]
+    parts += [ntr("{count} waiting", "{count} waiting", counts["outbox"])] if counts["outbox"] else []
+    parts += [ntr("{count} sending", "{count} sending", sending)] if sending else []
+    parts.append(ntr("{count} submitted", "{count} submitted", counts["submitted"]))
+    parts.append(ntr("{count} delivered today", "{count} delivered today", delivered_today))
     for name, stand in integrations.items():
         if stand["state"] not in ("enabled", "off"):
-            parts.append(f"{name} {stand['state']}: {stand['reason']}")
+            state = integration_state(stand["state"])
+            parts.append(tr("{name} {state}: {reason}", name=name, state=state, reason=stand["reason"]))
         elif stand["trouble"]:
-            parts.append(f"{name} in trouble: {stand['trouble']}")
+            parts.append(tr("{name} in trouble: {trouble}", name=name, trouble=stand["trouble"]))
     parts += problems[:1]
     return " · ".join(parts).encode("utf-8", "backslashreplace").decode()
 

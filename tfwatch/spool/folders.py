@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import BinaryIO, Final
 
+from tfwatch.language import number, tr
 from tfwatch.model import Stage
 from tfwatch.spool.durable import HALF_WRITTEN
 from tfwatch.spool.filesystem import mount_of, sees_every_writer
@@ -176,7 +177,11 @@ class Folders(Papers):
     def describe(self, stage: Stage, name: str) -> str:
         """Owner and mode of a file, for a message about access: `owner 1000:1000, mode 0600`."""
         info = os.lstat(self._at(stage, name))
-        return f"owner {info.st_uid}:{info.st_gid}, mode {stat.S_IMODE(info.st_mode):04o}"
+        return tr(
+            "owner {owner}, mode {mode}",
+            owner=f"{info.st_uid}:{info.st_gid}",
+            mode=f"{stat.S_IMODE(info.st_mode):04o}",
+        )
 
     def how_to_let_go(self, stage: Stage, name: str, error: PermissionError) -> str:
         """The command after which a file that we may not rename out of its folder can be."""
@@ -185,7 +190,7 @@ class Folders(Papers):
             return f"chmod u+wx {folder}"
         info = os.stat(folder)
         if info.st_mode & stat.S_ISVTX and info.st_uid != os.geteuid():
-            return f"its folder is sticky and not ours: chown {os.geteuid()} {folder}"
+            return tr("its folder is sticky and not ours: chown {user} {folder}", user=os.geteuid(), folder=folder)
         return f"chattr -i -a '{printable(self.path(stage, name))}'"
 
     def sees_every_writer(self, stage: Stage) -> bool:
@@ -223,13 +228,21 @@ class Folders(Papers):
         info = os.statvfs(self._root.here)
         free = _free_bytes(info)
         if free < ROOM_TO_WORK:
-            return f"{self.root}: the disk is full ({free // 1024} KiB left): free some space"
+            return tr(
+                "{path}: the disk is full ({kib} KiB left): free some space", path=self.root, kib=number(free // 1024)
+            )
         if info.f_files and info.f_favail < _FILES_TO_WORK:
-            return f"{self.root}: the disk is full (room for {info.f_favail} more files, see df -i): remove some files"
+            return tr(
+                "{path}: the disk is full (room for {count} more files, see df -i): remove some files",
+                path=self.root,
+                count=number(info.f_favail),
+            )
         if free < least:
-            return (
-                f"{self.root}: only {free // 2**20} MiB free, less than spool.min_free_bytes "
-                f"({least // 2**20} MiB): free some space"
+            return tr(
+                "{path}: only {mib} MiB free, less than spool.min_free_bytes ({least} MiB): free some space",
+                path=self.root,
+                mib=number(free // 2**20),
+                least=number(least // 2**20),
             )
         return ""
 

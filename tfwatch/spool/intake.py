@@ -20,9 +20,11 @@ from enum import Enum
 from typing import Final, Literal
 
 from tfwatch.errors import Stopping
+from tfwatch.language import number, tr
 from tfwatch.model import Sha256, TraceId
 from tfwatch.spool.filesystem import sees_every_writer
-from tfwatch.spool.zipformat import Directory, Entry, Unfinished, Unsound, check_alike, check_structure, walk
+from tfwatch.spool.zipflaws import Unfinished, Unsound
+from tfwatch.spool.zipformat import Directory, Entry, check_alike, check_structure, walk
 from tfwatch.spool.zipmembers import lay_out, unpack
 
 __all__ = [
@@ -79,7 +81,7 @@ def probe(fd: int, *, still_seconds: float, settle_seconds: float) -> Probe:
     if taken is None:
         return _probe_still(fd, still_seconds, settle_seconds)
     if not taken:
-        return Probe(state=Finish.BEING_WRITTEN, why="is still open for writing", proven_by="lease")
+        return Probe(state=Finish.BEING_WRITTEN, why=tr("is still open for writing"), proven_by="lease")
     try:
         found = _probe_structure(fd, "lease")
         broken = fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
@@ -88,7 +90,7 @@ def probe(fd: int, *, still_seconds: float, settle_seconds: float) -> Probe:
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     if broken:
-        return Probe(state=Finish.BEING_WRITTEN, why="was opened for writing again", proven_by="lease")
+        return Probe(state=Finish.BEING_WRITTEN, why=tr("was opened for writing again"), proven_by="lease")
     return found
 
 
@@ -107,7 +109,7 @@ def _take_lease(fd: int) -> bool | None:
 
 def _probe_still(fd: int, still_seconds: float, settle_seconds: float) -> Probe:
     if still_seconds < settle_seconds:
-        why = f"has not yet been still for {settle_seconds:g} s"
+        why = tr("has not yet been still for {seconds} s", seconds=f"{settle_seconds:g}")
         return Probe(state=Finish.BEING_WRITTEN, why=why, proven_by="settling")
     return _probe_structure(fd, "settling")
 
@@ -169,7 +171,8 @@ def inspect(
     """
     size = os.fstat(fd).st_size
     if size > limits.max_bytes:
-        raise Unsound("too_big", f"It has {size:,} bytes; intake.max_bytes allows {limits.max_bytes:,}.")
+        sizes = {"bytes": number(size), "most": number(limits.max_bytes)}
+        raise Unsound("too_big", tr("It has {bytes} bytes; intake.max_bytes allows {most}.", **sizes))
     directory = check_structure(fd, size)
     check_alike(fd, size, directory)
     work = _Work(stopping, progress)
@@ -184,7 +187,7 @@ def inspect(
     if survey.manifest is not None:
         trace_id = _read_trace_id(fd, survey.manifest, data_at[survey.manifest_index])
     if os.fstat(fd).st_size != size:
-        raise Unfinished("changed its size while it was being read")
+        raise Unfinished(tr("changed its size while it was being read"))
     return Inspection(
         sha256=sha256,
         bytes=size,
@@ -234,11 +237,15 @@ class _Survey:
 def _survey(fd: int, directory: Directory, limits: Limits, work: _Work) -> _Survey:
     """Hold the central directory against the limits; on the way, find the manifest."""
     if directory.entries == 0:
-        raise Unsound("empty", "It holds no entries.")
+        raise Unsound("empty", tr("It holds no entries."))
     if directory.entries > limits.max_entries:
         raise Unsound(
             "too_many_entries",
-            f"It holds {directory.entries:,} entries; intake.max_entries allows {limits.max_entries:,}.",
+            tr(
+                "It holds {entries} entries; intake.max_entries allows {most}.",
+                entries=number(directory.entries),
+                most=number(limits.max_entries),
+            ),
         )
     total = 0
     folder: bytes | None = None
@@ -250,8 +257,10 @@ def _survey(fd: int, directory: Directory, limits: Limits, work: _Work) -> _Surv
         if total > limits.max_uncompressed_bytes:
             raise Unsound(
                 "bomb",
-                f"Unpacked it would take more than the {limits.max_uncompressed_bytes:,} bytes "
-                "that intake.max_uncompressed_bytes allows.",
+                tr(
+                    "Unpacked it would take more than the {most} bytes that intake.max_uncompressed_bytes allows.",
+                    most=number(limits.max_uncompressed_bytes),
+                ),
             )
         parent, slash, name = entry.name.partition(b"/")
         if slash and folder is None:
@@ -270,7 +279,7 @@ def _hash(fd: int, size: int, work: _Work) -> Sha256:
     while at < size:
         chunk = os.pread(fd, min(_CHUNK, size - at), at)
         if not chunk:
-            raise Unfinished("became shorter while it was being read")
+            raise Unfinished(tr("became shorter while it was being read"))
         digest.update(chunk)
         at += len(chunk)
         work.step(len(chunk))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
-AWAY: Final = (
-    "is unmounted, moved away or another folder now; work goes on in the folder tfwatch began in, "
-    "but nobody can drop there: put it back, or restart tfwatch"
-)
-"""What to tell a person about a root that is away."""
+from tfwatch.language import tr
+
+
+def away(path: str) -> str:
+    """What to tell a person about a root that is away."""
+    return tr(
+        "{path}: is unmounted, moved away or another folder now; work goes on in the folder tfwatch began in, "
+        "but nobody can drop there: put it back, or restart tfwatch",
+        path=path,
+    )
 
 
 class Root:

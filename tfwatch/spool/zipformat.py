@@ -15,7 +15,10 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
+
+from tfwatch.language import number, tr
+from tfwatch.spool.zipflaws import Unfinished, Unsound, damaged, show, unchecked
 
 LOCAL_SIGNATURE: Final = b"PK\x03\x04"
 _CENTRAL_SIGNATURE: Final = b"PK\x01\x02"
@@ -45,7 +48,6 @@ _TAIL: Final = _LOCATOR64.size + _END.size + 0xFFFF
 
 _LARGEST_HEADER: Final = _CENTRAL.size + 3 * 0xFFFF
 _CHUNK: Final = 1 << 18
-_SHOWN: Final = 120
 
 _UNSAFE = re.compile(
     rb"""  \A[/\\]                              # absolute
@@ -55,42 +57,6 @@ _UNSAFE = re.compile(
     """,
     re.VERBOSE,
 )
-
-Flaw = Literal[
-    "ambiguous",
-    "bomb",
-    "corrupt",
-    "empty",
-    "encrypted",
-    "overlapping",
-    "too_big",
-    "too_many_entries",
-    "unsafe_name",
-    "unsupported",
-]
-"""Why a ZIP is refused, in one machine-readable word."""
-
-
-class Unfinished(Exception):
-    """The file is not a whole ZIP (yet): it may still be growing. `why`: plain words that go on from its name."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class Unsound(Exception):
-    """The ZIP is whole, but must not be delivered.
-
-    `code`: the flaw in one word. `message`: a plain sentence, safe to print. `entry`: the name of the entry it is
-    about, escaped and quoted; empty when it is about the whole archive.
-    """
-
-    def __init__(self, code: Flaw, message: str, *, entry: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.entry = entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +92,9 @@ def read_at(fd: int, count: int, offset: int) -> bytes:
     while len(data) < count:
         more = os.pread(fd, count - len(data), offset + len(data))
         if not more:
-            raise Unfinished("became shorter while it was being read")
+            raise Unfinished(tr("became shorter while it was being read"))
         data += more
     return data
-
-
-def show(name: bytes) -> str:
-    """An entry's name for people: quoted, with everything that doesn't print escaped, and not too long."""
-    text = name.decode(errors="backslashreplace")
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return f'"{safe[:_SHOWN]}…"' if len(safe) > _SHOWN else f'"{safe}"'
 
 
 # --- is it all there? -------------------------------------------------------------------------------------------------
@@ -149,10 +108,10 @@ def check_structure(fd: int, size: int) -> Directory:
     An archive without entries is whole too. Raises `Unfinished` otherwise.
     """
     if size == 0:
-        raise Unfinished("is empty (0 bytes)")
+        raise Unfinished(tr("is empty (0 bytes)"))
     begins = os.pread(fd, 4, 0)
     if begins not in (LOCAL_SIGNATURE, _END_SIGNATURE, _END64_SIGNATURE):
-        raise Unfinished("does not begin like a ZIP")
+        raise Unfinished(tr("does not begin like a ZIP"))
     base = max(0, size - _TAIL)
     tail = read_at(fd, size - base, base)
     why = ""
@@ -161,12 +120,12 @@ def check_structure(fd: int, size: int) -> Directory:
         try:
             directory = _directory_before(fd, tail, at, base)
             if directory.entries and begins != LOCAL_SIGNATURE:
-                raise Unfinished("does not begin with its first entry")
+                raise Unfinished(tr("does not begin with its first entry"))
         except Unfinished as unfit:
             why = why or unfit.why
         else:
             return directory
-    raise Unfinished(why or "has no end record (end of central directory) at its end")
+    raise Unfinished(why or tr("has no end record (end of central directory) at its end"))
 
 
 def _end_records(tail: bytes) -> Iterator[int]:
@@ -187,11 +146,13 @@ def _directory_before(fd: int, tail: bytes, at: int, base: int) -> Directory:
         narrow = (disk, start_disk, here, entries, size, offset)
         until, (disk, start_disk, here, entries, size, offset) = _end64_before(fd, tail, at, base, narrow)
     if disk or start_disk or here != entries:
-        raise Unfinished("is one part of a split ZIP, which can't be delivered alone")
+        raise Unfinished(tr("is one part of a split ZIP, which can't be delivered alone"))
     if offset + size != until:
-        raise Unfinished("has an end record that doesn't fit: bytes are missing, or were put in front or in between")
+        raise Unfinished(
+            tr("has an end record that doesn't fit: bytes are missing, or were put in front or in between")
+        )
     if entries and read_at(fd, 4, offset) != _CENTRAL_SIGNATURE:
-        raise Unfinished("has no central directory where its end record says")
+        raise Unfinished(tr("has no central directory where its end record says"))
     return Directory(offset=offset, size=size, entries=entries)
 
 
@@ -202,15 +163,15 @@ def _end64_before(
     locator_at = base + at - _LOCATOR64.size
     _, disk, record_at, disks = _LOCATOR64.unpack_from(tail, at - _LOCATOR64.size)
     if disk or disks > 1:
-        raise Unfinished("is one part of a split ZIP, which can't be delivered alone")
+        raise Unfinished(tr("is one part of a split ZIP, which can't be delivered alone"))
     if record_at + _END64.size > locator_at:
-        raise Unfinished("has a ZIP64 locator that points beyond itself")
+        raise Unfinished(tr("has a ZIP64 locator that points beyond itself"))
     signature, length, _, _, *wide = _END64.unpack(read_at(fd, _END64.size, record_at))
     if signature != _END64_SIGNATURE or record_at + 12 + length != locator_at:
-        raise Unfinished("has no ZIP64 end record where its locator says")
+        raise Unfinished(tr("has no ZIP64 end record where its locator says"))
     for old, new, see_zip64 in zip(narrow, wide, (_SEE_ZIP64_16,) * 4 + (_SEE_ZIP64_32,) * 2, strict=True):
         if old not in (new, see_zip64):
-            raise Unfinished("has two end records that contradict each other")
+            raise Unfinished(tr("has two end records that contradict each other"))
     start, first, here, entries, size, offset = wide
     return record_at, (start, first, here, entries, size, offset)
 
@@ -226,7 +187,7 @@ def check_alike(fd: int, size: int, directory: Directory) -> None:
     if tail.count(_END_SIGNATURE) != 1:
         raise Unsound(
             "ambiguous",
-            "Its comment holds what looks like the end of another ZIP: programs differ about what is in it.",
+            tr("Its comment holds what looks like the end of another ZIP: programs differ about what is in it."),
         )
     end = tail.find(_END_SIGNATURE)
     between = base + end - directory.end
@@ -236,7 +197,7 @@ def check_alike(fd: int, size: int, directory: Directory) -> None:
         _, _, _, here, entries, *_ = _END.unpack_from(tail, end)
         is_plain = disks == 1 and here == entries
     if not is_plain:
-        raise Unsound("unsupported", "Its end record holds more than other programs know how to read.")
+        raise Unsound("unsupported", tr("Its end record holds more than other programs know how to read."))
 
 
 # --- what is in it? ---------------------------------------------------------------------------------------------------
@@ -256,8 +217,9 @@ def walk(fd: int, directory: Directory) -> Iterator[Entry]:
         entry, at = _entry(buffer, at)
         yield entry
     if at != len(buffer) or unread != directory.end:
+        declared = number(directory.entries)
         raise Unsound(
-            "corrupt", f"Its central directory holds more than the {directory.entries:,} entries it declares."
+            "corrupt", tr("Its central directory holds more than the {entries} entries it declares.", entries=declared)
         )
 
 
@@ -265,25 +227,28 @@ def _entry(buffer: bytes, at: int) -> tuple[Entry, int]:
     """The header at `buffer[at]`, and where the next one begins."""
     name_at = at + _CENTRAL.size
     if name_at > len(buffer):
-        raise Unsound("corrupt", "Its central directory ends before the last entry it declares.")
+        raise Unsound("corrupt", tr("Its central directory ends before the last entry it declares."))
     header = _CENTRAL.unpack_from(buffer, at)
     signature, _, version, flags, method, _, _, crc, compressed, uncompressed, *lengths, disk, _, _, offset = header
     name_length, extra_length, comment_length = lengths
     extra_at = name_at + name_length
     after = extra_at + extra_length + comment_length
     if signature != _CENTRAL_SIGNATURE or after > len(buffer):
-        raise Unsound("corrupt", "Its central directory is damaged.")
+        raise Unsound("corrupt", tr("Its central directory is damaged."))
     name = buffer[name_at:extra_at]
     extra = buffer[extra_at : extra_at + extra_length]
     check_names(name, extra)
     check_not_encrypted(name, flags)
     if flags & _PATCHED or version & 0xFF > _NEWEST_VERSION:
-        what = "is a patch" if flags & _PATCHED else f"needs a program of version {(version & 0xFF) / 10:g}"
-        raise Unsound("unsupported", f"The entry {show(name)} can't be checked: it {what}.", entry=show(name))
+        needed = number((version & 0xFF) / 10, 1)
+        raise unchecked(
+            name,
+            tr("it is a patch") if flags & _PATCHED else tr("it needs a program of version {version}", version=needed),
+        )
     _check_extra(name, extra, (uncompressed, compressed, offset).count(_SEE_ZIP64_32), disk)
     uncompressed, compressed, offset = widen(name, extra, uncompressed, compressed, offset)
     if name.endswith(b"/") and uncompressed:
-        raise damaged(name, "is a folder and holds data")
+        raise damaged(name, tr("is a folder and holds data"))
     entry = Entry(
         name=name,
         flags=flags,
@@ -294,11 +259,6 @@ def _entry(buffer: bytes, at: int) -> tuple[Entry, int]:
         offset=offset,
     )
     return entry, after
-
-
-def damaged(name: bytes, what: str) -> Unsound:
-    """The refusal of an archive in which one entry is damaged; `what` goes on from `The entry "…"`."""
-    return Unsound("corrupt", f"The entry {show(name)} {what}: the archive is damaged.", entry=show(name))
 
 
 def check_names(name: bytes, extra: bytes) -> None:
@@ -312,8 +272,11 @@ def check_names(name: bytes, extra: bytes) -> None:
         if _UNSAFE.search(each):
             raise Unsound(
                 "unsafe_name",
-                f"The entry {show(each)} could be unpacked outside its folder: its name is absolute, "
-                "or holds “..”, a drive letter or a NUL.",
+                tr(
+                    "The entry {entry} could be unpacked outside its folder: its name is absolute, or holds “..”, "
+                    "a drive letter or a NUL.",
+                    entry=show(each),
+                ),
                 entry=show(each),
             )
 
@@ -321,9 +284,8 @@ def check_names(name: bytes, extra: bytes) -> None:
 def check_not_encrypted(name: bytes, flags: int) -> None:
     """Refuse an entry nobody could read at the other end. Raises `Unsound` (`encrypted`)."""
     if flags & _ENCRYPTED:
-        raise Unsound(
-            "encrypted", f"The entry {show(name)} is encrypted: pack it again without a password.", entry=show(name)
-        )
+        message = tr("The entry {entry} is encrypted: pack it again without a password.", entry=show(name))
+        raise Unsound("encrypted", message, entry=show(name))
 
 
 def widen(name: bytes, extra: bytes, *values: int) -> tuple[int, ...]:
@@ -335,7 +297,7 @@ def widen(name: bytes, extra: bytes, *values: int) -> tuple[int, ...]:
         return values
     wide = next((value for tag, value in _extras(extra) if tag == _EXTRA_ZIP64), b"")
     if len(wide) < 8 * values.count(_SEE_ZIP64_32):
-        raise damaged(name, "lacks its ZIP64 sizes")
+        raise damaged(name, tr("lacks its ZIP64 sizes"))
     numbers = (number for (number,) in struct.iter_unpack("<Q", wide[: len(wide) // 8 * 8]))
     return tuple(next(numbers) if value == _SEE_ZIP64_32 else value for value in values)
 
@@ -346,12 +308,12 @@ def _check_extra(name: bytes, extra: bytes, widened: int, disk: int) -> None:
     while at + 4 <= len(extra):
         at += 4 + int.from_bytes(extra[at + 2 : at + 4], "little")
     if at > len(extra):
-        raise damaged(name, "has an extra field that is cut off")
+        raise damaged(name, tr("has an extra field that is cut off"))
     if disk == _SEE_ZIP64_16:
         wide = next((value for tag, value in _extras(extra) if tag == _EXTRA_ZIP64), b"")
         disk = int.from_bytes(wide[8 * widened : 8 * widened + 4] or b"\xff", "little")
     if disk:
-        raise damaged(name, "lies in another part of a split ZIP")
+        raise damaged(name, tr("lies in another part of a split ZIP"))
 
 
 def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:

@@ -13,16 +13,15 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from tfwatch.language import number, tr
+from tfwatch.spool.zipflaws import Unsound, damaged, show, unchecked
 from tfwatch.spool.zipformat import (
     LOCAL_SIGNATURE,
     Directory,
     Entry,
-    Unsound,
     check_names,
     check_not_encrypted,
-    damaged,
     read_at,
-    show,
     walk,
     widen,
 )
@@ -104,16 +103,16 @@ def lay_out(fd: int, directory: Directory, step: Step) -> array[int]:
 def _data_offset(fd: int, entry: Entry, directory: Directory) -> int:
     room = directory.offset - entry.offset
     if room < _LOCAL.size:
-        raise damaged(entry.name, "is said to begin outside the archive's data")
+        raise damaged(entry.name, tr("is said to begin outside the archive's data"))
     head = read_at(fd, min(room, _LOCAL.size + len(entry.name) + _USUAL_EXTRA), entry.offset)
     signature, _, flags, method, _, _, *sums, name_length, extra_length = _LOCAL.unpack_from(head)
     length: int = _LOCAL.size + name_length + extra_length
     if signature != LOCAL_SIGNATURE:
-        raise damaged(entry.name, "is not where the central directory says")
+        raise damaged(entry.name, tr("is not where the central directory says"))
     if length + entry.compressed > room:
         raise Unsound(
             "overlapping",
-            f"The entry {show(entry.name)} runs into the central directory.",
+            tr("The entry {entry} runs into the central directory.", entry=show(entry.name)),
             entry=show(entry.name),
         )
     if length > len(head):
@@ -121,12 +120,12 @@ def _data_offset(fd: int, entry: Entry, directory: Directory) -> int:
     name_ends = _LOCAL.size + name_length
     extra = head[name_ends:length]
     if head[_LOCAL.size : name_ends] != entry.name or method != entry.method:
-        raise damaged(entry.name, "has another name or method in its own header than in the central directory")
+        raise damaged(entry.name, tr("has another name or method in its own header than in the central directory"))
     check_not_encrypted(entry.name, flags)
     check_names(entry.name, extra)
     free = (_LEVEL if method == _DEFLATED else 0) | (_UTF8 if entry.name.isascii() else 0)
     if (flags ^ entry.flags) & ~free:
-        raise damaged(entry.name, "has other flags in its own header than in the central directory")
+        raise damaged(entry.name, tr("has other flags in its own header than in the central directory"))
     if not flags & _DESCRIPTOR:
         _check_sums(entry, extra, *sums)
     return entry.offset + length
@@ -135,16 +134,19 @@ def _data_offset(fd: int, entry: Entry, directory: Directory) -> int:
 def _check_sums(entry: Entry, extra: bytes, crc: int, compressed: int, uncompressed: int) -> None:
     sizes = widen(entry.name, extra, uncompressed, compressed)
     if (crc, *sizes) != (entry.crc, entry.uncompressed, entry.compressed):
-        raise damaged(entry.name, "has other sizes or another CRC in its own header than in the central directory")
+        raise damaged(entry.name, tr("has other sizes or another CRC in its own header than in the central directory"))
 
 
 def _check_apart(starts: array[int], ends: array[int]) -> None:
     """Sorted each by itself, each end stays before the next start exactly when no two members share a byte."""
     if starts and starts[0] != 0:
-        raise Unsound("corrupt", "It begins with an entry that its central directory doesn't list.")
+        raise Unsound("corrupt", tr("It begins with an entry that its central directory doesn't list."))
     for at in range(len(starts) - 1):
         if ends[at] > starts[at + 1]:
-            raise Unsound("overlapping", f"Two of its entries share the same bytes, at offset {starts[at + 1]:,}.")
+            offset = number(starts[at + 1])
+            raise Unsound(
+                "overlapping", tr("Two of its entries share the same bytes, at offset {offset}.", offset=offset)
+            )
 
 
 def unpack(fd: int, entry: Entry, data_at: int) -> Iterator[bytes]:
@@ -157,13 +159,15 @@ def unpack(fd: int, entry: Entry, data_at: int) -> Iterator[bytes]:
     for piece in _pieces(fd, entry, data_at):
         size += len(piece)
         if size > entry.uncompressed:
-            raise damaged(entry.name, f"unpacks to more than the {entry.uncompressed:,} bytes it declares")
+            declared = number(entry.uncompressed)
+            raise damaged(entry.name, tr("unpacks to more than the {bytes} bytes it declares", bytes=declared))
         crc = zlib.crc32(piece, crc)
         yield piece
     if size != entry.uncompressed:
-        raise damaged(entry.name, f"unpacks to {size:,} bytes, but declares {entry.uncompressed:,}")
+        sizes = {"bytes": number(size), "declared": number(entry.uncompressed)}
+        raise damaged(entry.name, tr("unpacks to {bytes} bytes, but declares {declared}", **sizes))
     if crc != entry.crc:
-        raise damaged(entry.name, "doesn't match its checksum (CRC-32)")
+        raise damaged(entry.name, tr("doesn't match its checksum (CRC-32)"))
 
 
 def _pieces(fd: int, entry: Entry, data_at: int) -> Iterator[bytes]:
@@ -177,11 +181,7 @@ def _pieces(fd: int, entry: Entry, data_at: int) -> Iterator[bytes]:
         return _decode(entry, bz2.BZ2Decompressor(), chunks)
     if entry.method == _LZMA_METHOD:
         return _decode_lzma(fd, entry, data_at)
-    raise Unsound(
-        "unsupported",
-        f"The entry {show(entry.name)} can't be checked: its compression method {entry.method} is not known here.",
-        entry=show(entry.name),
-    )
+    raise unchecked(entry.name, tr("its compression method {method} is not known here", method=entry.method))
 
 
 def _chunks(fd: int, at: int, size: int) -> Iterator[bytes]:
@@ -194,7 +194,7 @@ def _decode(entry: Entry, decoder: _Decoder, chunks: Iterator[bytes]) -> Iterato
     while not decoder.eof:
         yield _next_piece(entry, decoder, chunks, _PIECE)
     if decoder.unused_data or next(chunks, b""):
-        raise damaged(entry.name, "has bytes after the end of its data")
+        raise damaged(entry.name, tr("has bytes after the end of its data"))
 
 
 def _next_piece(entry: Entry, decoder: _Decoder, chunks: Iterator[bytes], most: int) -> bytes:
@@ -203,15 +203,15 @@ def _next_piece(entry: Entry, decoder: _Decoder, chunks: Iterator[bytes], most: 
     try:
         piece = decoder.decompress(chunk, most)
     except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:  # bz2 says OSError; nothing is read in here
-        raise damaged(entry.name, "can't be unpacked") from error
+        raise damaged(entry.name, tr("can't be unpacked")) from error
     if hungry and not chunk and not piece and not decoder.eof:
-        raise damaged(entry.name, "ends in the middle of its data")
+        raise damaged(entry.name, tr("ends in the middle of its data"))
     return piece
 
 
 def _decode_lzma(fd: int, entry: Entry, data_at: int) -> Iterator[bytes]:
     if entry.compressed < _LZMA.size:
-        raise damaged(entry.name, "ends in the middle of its data")
+        raise damaged(entry.name, tr("ends in the middle of its data"))
     decoder = _lzma_decoder(entry, read_at(fd, _LZMA.size, data_at))
     chunks = _chunks(fd, data_at + _LZMA.size, entry.compressed - _LZMA.size)
     if entry.flags & _LZMA_MARKED:
@@ -230,12 +230,8 @@ def _lzma_decoder(entry: Entry, header: bytes) -> lzma.LZMADecompressor:
     # No match reaches back further than there is content, so a small member needs no big dictionary.
     dictionary = min(dictionary, max(entry.uncompressed, 4096))
     if dictionary > _LARGEST_DICTIONARY:
-        raise Unsound(
-            "unsupported",
-            f"The entry {show(entry.name)} can't be checked: unpacking it takes more than "
-            f"{_LARGEST_DICTIONARY >> 20} MiB of memory.",
-            entry=show(entry.name),
-        )
+        most = _LARGEST_DICTIONARY >> 20
+        raise unchecked(entry.name, tr("unpacking it takes more than {mib} MiB of memory", mib=most))
     rest, lc = divmod(properties, 9)
     pb, lp = divmod(rest, 5)
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": lc, "lp": lp, "pb": pb}]
@@ -244,4 +240,4 @@ def _lzma_decoder(entry: Entry, header: bytes) -> lzma.LZMADecompressor:
             raise ValueError("properties of another size")
         return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
     except (ValueError, lzma.LZMAError) as error:
-        raise damaged(entry.name, "can't be unpacked") from error
+        raise damaged(entry.name, tr("can't be unpacked")) from error
