@@ -19,7 +19,7 @@ from tfwatch.delivery import reasons
 from tfwatch.language import ntr, number, tr
 
 _TECHNICAL = re.compile(
-    r"""  \btfwatch\ (?:enable|disable|requeue|status|why|fsck|doctor|restore|log|rotate-secret|check-config)(?:\ --\w+)?
+    r"""  \btfwatch\ (?:enable|disable|requeue|status|why|fsck|doctor|restore|log|rotate-secret)(?:\ --\w+)?
        |  systemctl\ [a-z]+\ tfwatch
        |  \b(?:integrations|intake|spool|web|webhooks|alerts|retention|fs)\.[a-z_.{}]*[a-z_}]
        |  \b(?:chmod|chown|umount|df|chattr|timedatectl)\ [-a-z+]+

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from tfwatch.adapters.http_date import moment
-from tfwatch.adapters.s3_errors import hint_for, translated
+from tfwatch.adapters.s3_errors import hints, translated
 from tfwatch.errors import ServiceError, ServiceFailure
+from tfwatch.language import tr
 from tfwatch.ports import Reach
 
 if TYPE_CHECKING:
@@ -71,4 +72,4 @@ def _named(failure: ServiceFailure, bucket: str) -> ServiceFailure:
     """A HEAD is answered 404 without a word: it is the bucket that isn't there."""
     if failure.code != 404:
         return failure
-    return ServiceError(f"S3: there is no bucket {bucket}", code=404, hint=hint_for("NoSuchBucket"))
+    return ServiceError(tr("S3: there is no bucket {bucket}", bucket=bucket), code=404, hint=hints()["NoSuchBucket"])
