@@ -10,6 +10,7 @@ import ast
 import io
 import os
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -64,7 +65,7 @@ def forms(text: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 def brought_up() -> bytes:
     """The catalogue with exactly the texts of the code, as a file."""
-    catalogue = extracted()
+    catalogue = deepcopy(extracted())
     known = translated() if PORTUGUESE.exists() else Catalog(locale="pt_BR")
     for message in catalogue:
         before = known.get(message.id) if message.id else None
