@@ -14,7 +14,7 @@ COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsys
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash test-stress test-power fuzz lint types bench venv clean tools
+.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,6 +45,9 @@ lint: $(VENV)/.test ## ruff: style and format
 
 types: $(VENV)/.test ## mypy --strict
 	@$(BIN)/mypy
+
+texts: $(VENV)/.test ## bring the Portuguese catalogue up to the texts in the code; new ones are left empty
+	@$(BIN)/python -m tests.support.catalogue
 
 bench: $(VENV)/.test ## the figures of tests/bench, as a table and as JSON
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -100,7 +100,7 @@ def test_a_rollback_its_document_and_the_commands(sandbox: Sandbox, brazilian: S
     gate = status["integrations"]["gotranscript"]
     assert (False, "rolled back") == (gate["enabled"], gate["state"])
     assert gate["reason"].startswith("as entregas falharam")
-    assert "serviço: em funcionamento" in brazilian.cli("status").stdout
+    assert "tfwatch: em funcionamento" in brazilian.cli("status").stdout
     told = brazilian.cli("why", "p_v1.zip").stdout
     assert "provocou o rollback de gotranscript" in told
     assert "O que fazer: resolva o que fez as entregas falharem" in told

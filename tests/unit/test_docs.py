@@ -14,6 +14,8 @@ from typing import get_args
 import pytest
 import typer
 
+from tests.support import catalogue
+from tests.support.catalogue import forms
 from tfwatch import cli
 from tfwatch.config import Config
 from tfwatch.delivery import reasons
@@ -144,17 +146,33 @@ def test_the_portuguese_guide_explains_the_same_words() -> None:
     assert set() == {*Status, *integration_words(), *get_args(Flaw), *reasons.advice()} - code
 
 
+def _texts(node: ast.AST, around: ast.AST) -> Iterator[str]:
+    """The literals that a message is made of: its own, those of `tr` in it, those of a name that was set before."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "tr":
+            yield ast.literal_eval(part.args[0])
+        elif isinstance(part, ast.Name):
+            for found in ast.walk(around):
+                if isinstance(found, ast.Assign) and part.id in {ast.unparse(target) for target in found.targets}:
+                    yield from _texts(found.value, ast.Module(body=[], type_ignores=[]))
+
+
 def _warnings() -> Iterator[tuple[str, str]]:
     """Where a warning or worse is logged, and its message's template."""
     for path in sorted((ROOT / "tfwatch").rglob("*.py")):
         if {"sandbox", "demo"} & set(path.parts):
             continue
-        for node in ast.walk(ast.parse(text_of(path))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
-                continue
-            template = node.args[0]
-            if node.func.attr in ("warning", "error", "critical") and isinstance(template, ast.Constant):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", str(template.value)
+        tree = ast.parse(text_of(path))
+        for around in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            for node in ast.walk(around):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+                    continue
+                template, *values = node.args
+                if node.func.attr not in ("warning", "error", "critical") or not isinstance(template, ast.Constant):
+                    continue
+                place = f"{path.relative_to(ROOT)}:{node.lineno}"
+                for text in (template.value, *(text for value in values for text in _texts(value, around))):
+                    yield place, str(text)
 
 
 def test_every_warning_is_in_the_guide() -> None:
@@ -163,10 +181,28 @@ def test_every_warning_is_in_the_guide() -> None:
     unknown = []
     for place, template in _warnings():
         # `requeue {}: it was accepted already; …` is looked up as `it was accepted already`
-        fixed = re.split(r"[;\n]|: ", max(re.split(r"{[^}]*}", template), key=len).strip(" :;,.\n"))[0]
+        fixed = re.split(r"[;\n]|: ", max(re.split(r"{[^}]*}", template), key=len).strip(" :;,.\n"))[0].rstrip(" (")
         if len(fixed) > 1 and fixed not in guide:
             unknown.append(f"{place}: {fixed}")
     assert [] == unknown
+
+
+def test_the_portuguese_guide_quotes_what_is_said() -> None:
+    """Each message in the Portuguese tables is how the text beside it is translated."""
+    spoken = [
+        pair
+        for message in catalogue.translated()
+        if message.id
+        for pair in zip(forms(message.id), forms(message.string), strict=True)
+    ]
+    wrong = []
+    for table in ("estados", "avisos"):
+        for quoted in rows_after(PORTUGUESE, table):
+            cells = (_SPAN.findall(cell)[0].replace("gotranscript", "{name}").strip("…") for cell in quoted[:2])
+            said, english = cells
+            if not any(english in text and said in translation for text, translation in spoken):
+                wrong.append(f"{english}: {said}")
+    assert [] == wrong
 
 
 # --- structure ------------------------------------------------------------------------------------------------------
