@@ -39,13 +39,17 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """config.yaml as a command sees it. With `problems`, `config` holds defaults but for `spool.root`."""
+    """config.yaml as a command sees it. With `problems`, `config` holds defaults but for `spool.root`.
+
+    `files`: all that were read or looked for, as `settings_file.Loaded` has them.
+    """
 
     path: str
     config: Config
     sources: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,9 @@ class Stand:
 def settings(path: str, environ: Mapping[str, str]) -> Settings:
     """Read the settings; raises `ConfigError`."""
     loaded = load(path, environ=_with_credentials(environ))
-    return Settings(path=loaded.path, config=loaded.config, sources=loaded.sources, warnings=loaded.warnings)
+    return Settings(
+        path=loaded.path, config=loaded.config, sources=loaded.sources, warnings=loaded.warnings, files=loaded.files
+    )
 
 
 def _with_credentials(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -86,7 +92,9 @@ def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
             raise
         config = Config()
         config = config.model_copy(update={"spool": config.spool.model_copy(update={"root": root})})
-        return Settings(path=os.path.abspath(path), config=config, sources={}, problems=error.problems)
+        return Settings(
+            path=os.path.abspath(path), config=config, sources={}, problems=error.problems, files=error.files
+        )
 
 
 class View:
@@ -247,14 +255,19 @@ def _become_owner(folders: Folders) -> None:
     if os.geteuid() != 0 or not os.path.isdir(private):
         return
     owner = os.stat(private)
-    if owner.st_uid == 0:
+    become(owner.st_uid, owner.st_gid)
+
+
+def become(uid: int, gid: int) -> None:
+    """As root, go on as another user, with his groups and without root's powers. Does nothing for root himself."""
+    if uid == 0:
         return
     try:
-        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:
-        os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+        os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
 
 
 def _require_access(folders: Folders) -> None:

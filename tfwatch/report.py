@@ -220,7 +220,7 @@ def _is_held(name: str, state: str, reason: str) -> str:
 # --- rendering ------------------------------------------------------------------------------------------------------
 
 Styled = tuple[str, str]
-"""One line and how it stands out: `head`, `good`, `bad`, `dim` or nothing."""
+"""One line and how it stands out: `head`, `good`, `warn`, `bad`, `dim` or nothing."""
 
 
 def render(document: Document, when: When) -> Iterator[Styled]:

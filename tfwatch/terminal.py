@@ -18,6 +18,7 @@ PROBLEM: Final = 1
 _STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "head": {"bold": True},
     "good": {"fg": "green"},
+    "warn": {"fg": "yellow"},
     "bad": {"fg": "red"},
     "dim": {"dim": True},
     "": {},
@@ -31,7 +32,7 @@ def set_up() -> None:
 
 
 def say(text: str, style: str = "", *, err: bool = False) -> None:
-    """Print one line; styles are `head`, `good`, `bad`, `dim` and none."""
+    """Print one line; styles are `head`, `good`, `warn`, `bad`, `dim` and none."""
     stream = sys.stderr if err else sys.stdout
     text = printable(text)
     if style and stream.isatty() and not os.environ.get("NO_COLOR"):

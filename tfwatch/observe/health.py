@@ -109,9 +109,12 @@ class Health:
             self._line = snapshot.line
             self._notify(f"STATUS={snapshot.line}")
         shown = json.dumps(snapshot.document, sort_keys=True)
-        if shown != self._shown:
-            self._shown = shown
-            try:
+        try:
+            if shown == self._shown:
+                # The file's time is that of the last finished pass, whether there was news or not.
+                os.utime(self._folders.state)
+            else:
+                self._shown = shown
                 write_file(self._folders.state, state.to_json(snapshot), mode=0o640, durable=False)
-            except OSError as error:
-                logger.debug("{}: can't be written: {}", self._folders.state, error)
+        except OSError as error:
+            logger.debug("{}: can't be written: {}", self._folders.state, error)

@@ -42,10 +42,21 @@ def mount_of(path: str) -> int:
     """
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
     finally:
         os.close(fd)
+
+
+def kind_of(path: str) -> str:
+    """The name of the file system a folder lies on, as the kernel has it: `ext4`, `nfs4`. Raises OSError."""
+    mount = str(mount_of(path))
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            if before.split(" ", 1)[0] == mount:
+                return after.split(" ", 1)[0]
+    return "an unknown file system"
 
 
 @cache

@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import BinaryIO, Final
@@ -29,6 +29,12 @@ from tfwatch.spool.reader import reader_of, reading
 from tfwatch.spool.renames import rename_noreplace
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
+
+
+def probe_name() -> str:
+    """A new name for a file that only shows whether something works; one that is left behind is tidied away."""
+    return f".probe-{secrets.token_hex(4)}"
+
 
 ROOM_TO_WORK: Final = 1 << 20
 """Bytes of free space without which nothing is begun: the log and its projection must be able to grow."""
@@ -95,14 +101,13 @@ class Folders(Papers):
                 with suppress(OSError):  # it is in nobody's way
                     os.unlink(os.path.join(folder, name))
 
-    def prove(self) -> None:
-        """Take one probe file through every folder: two mounts may share a device number and still refuse.
+    def prove(self, among: Sequence[Stage] = tuple(Stage)) -> None:
+        """Take one probe file through these folders: two mounts may share a device number and still refuse.
 
         Raises `SpoolUnusable`; OSError when the disk itself fails.
         """
-        probe = f".probe-{secrets.token_hex(4)}"
-        stages = [*Stage, Stage.OUTBOX]
-        here = self._at(Stage.OUTBOX, probe)
+        probe = probe_name()
+        here = self._at(among[0], probe)
         try:
             os.close(os.open(here, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         except PermissionError as error:
@@ -111,16 +116,18 @@ class Folders(Papers):
                 folder, f"can't be written: {error.strerror}", f"check its owner and mode: {_install(folder)}"
             ) from error
         try:
-            for stage in stages[1:]:
+            for stage in (*among[1:], among[0]):
                 there = self._at(stage, probe)
                 self.atomic_renames &= rename_noreplace(here, there)
                 here = there
             os.unlink(here)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(here)
+        except BaseException as error:
+            # Told to stop between two renames, it may lie in either folder.
+            for left in Stage:
+                with suppress(OSError):
+                    os.unlink(self._at(left, probe))
             folder = self.folder(stage)
-            if error.errno == errno.EXDEV:
+            if isinstance(error, OSError) and error.errno == errno.EXDEV:
                 raise SpoolUnusable(
                     folder,
                     "is on another file system or mount than the rest of the spool, so no file can be renamed into it",

@@ -60,6 +60,15 @@ class Places:
     def requests(self) -> str:
         return os.path.join(self.root, PRIVATE, "requests")
 
+    def all_folders(self) -> tuple[str, ...]:
+        """Every folder of the spool below its root, each after the one it lies in."""
+        return tuple(os.path.join(self.root, where) for where in (PRIVATE, *WHERE.values(), *PRIVATE_FOLDERS))
+
+    def everything(self) -> tuple[str, ...]:
+        """All folders, and the files that a daemon must be able to write."""
+        index = (f"{self.index}{suffix}" for suffix in ("", "-wal", "-shm"))
+        return (*self.all_folders(), self.log, self.lock, *index)
+
     def hold(self) -> None:
         """Stay in this spool from now on, also while its root is unmounted or renamed away."""
         self._root.hold()

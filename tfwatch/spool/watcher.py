@@ -96,14 +96,17 @@ class Watcher:
     """Watches some folders with inotify and rings the bell; notices when a folder was replaced.
 
     `folders` maps a place's word (what the bell is rung with) to its path. `ours` is asked about every arrival:
-    True for a file the daemon itself just moved there, which is no news. `overflows` counts how often the kernel's
-    queue was full.
+    True for a file the daemon itself just moved there, which is no news. `canary`: the name of the file that proves
+    that events arrive. `overflows` counts how often the kernel's queue was full.
     """
 
-    def __init__(self, bell: Bell, folders: Mapping[str, str], *, ours: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, bell: Bell, folders: Mapping[str, str], *, ours: Callable[[str, str], bool], canary: str = CANARY
+    ) -> None:
         self._bell = bell
         self._folders = dict(folders)
         self._ours = ours
+        self._canary = canary
         self._observer: _Observer | None = None
         self._watches: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
         self._deleted: set[str] = set()
@@ -184,7 +187,7 @@ class Watcher:
         if path == self._folders[place]:
             self._deleted.add(place)
             self._bell.ring(place)
-        elif name == CANARY:
+        elif name == self._canary:
             if not self._canary_heard.is_set():
                 self.latency_seconds = time.monotonic() - self._canary_at
                 self._canary_heard.set()
