@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfwatch import __version__, terminal
+from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_sandbox import sandbox
 from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, zone_of
@@ -205,6 +206,7 @@ def show_log(
 
 
 app.command()(fsck)
+app.command()(doctor)
 
 
 # --- asking the daemon ------------------------------------------------------------------------------------------------

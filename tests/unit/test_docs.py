@@ -205,6 +205,25 @@ def test_the_portuguese_guide_quotes_what_is_said() -> None:
     assert [] == wrong
 
 
+def _checks() -> set[str]:
+    """The names of doctor's checks: each finding is made with its name first. Services go by their own."""
+    names = {integration.value for integration in Integration}
+    for path in sorted((ROOT / "tfwatch" / "doctor").glob("*.py")):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("ok", "warning", "failure", "skipped"):
+                first = node.args[0]
+                names |= {first.value} if isinstance(first, ast.Constant) else set()
+    return {str(name) for name in names}
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_every_check_of_doctor_is_explained(guide: Path) -> None:
+    """What is tried and what to do when it isn't well, in both languages; nothing else is said to be tried."""
+    rows = rows_after(guide, "checks")
+    assert _checks() == {name for row in rows for name in _SPAN.findall(row[0])}
+    assert all(all(row) for row in rows)
+
+
 # --- structure ------------------------------------------------------------------------------------------------------
 
 

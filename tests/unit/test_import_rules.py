@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "commands": (
         *("__main__", "cli", "cli_*", "terminal", "ask", "check", "look", "report", "why", "printlog"),
         *("story", "story_lines"),
-        *("fsck", "fsck.*", "doctor", "doctor_*", "restore"),
+        *("fsck", "fsck.*", "doctor", "doctor.*", "restore"),
     ),
 }
 """Every module stands in one room. `*` stands for any further name."""
@@ -269,7 +269,7 @@ def test_the_stages_folders_are_named_in_one_place() -> None:
 
 def test_every_pattern_is_needed() -> None:
     """The tables don't rot: a module that is named must be there (those still to come end in what they are)."""
-    coming = {"doctor", "restore"}
+    coming = {"restore"}
     named = {pattern for patterns in ROOMS.values() for pattern in patterns if not pattern.endswith("*")}
 
     assert set() == {name for name in named if name not in modules()} - coming

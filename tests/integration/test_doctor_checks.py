@@ -1,0 +1,552 @@
+"""The checks of `tfwatch doctor`, each made to fail for real: disks, folders, logs, servers, clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Spool
+from tests.support.daemon import spool as make_spool
+from tests.support.examined import case_of, results
+from tests.support.host import fill, mounted
+from tests.support.http import ScriptedServer, Step, refusing_address, reply
+from tests.support.kernel import lowered, sysctl
+from tests.support.s3_servers import ACCESS_KEY, SECRET_KEY
+from tfwatch.doctor import (
+    daemon_check,
+    folder_check,
+    log_check,
+    notice_check,
+    room_check,
+    service_check,
+    settings_check,
+)
+from tfwatch.doctor.case import Case
+from tfwatch.doctor.finding import Finding
+from tfwatch.ledger.rows import GENESIS, HEADER, encode
+from tfwatch.model import Event, Fact
+from tfwatch.sandbox.server import Sandbox
+from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
+from tfwatch.spool import folders as folders_module
+from tfwatch.spool import lock, trials
+from tfwatch.spool.renames import rename_noreplace
+
+EMPTY_LIST = {"items": []}
+
+
+@pytest.fixture
+def case(spool: Spool) -> Case:
+    """A spool whose daemon was never started, with all its folders."""
+    found = case_of(spool)
+    found.folders.prepare()
+    return found
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
+    """A spool whose stopped daemon delivered a package. Whoever changes its log puts it back."""
+    quick = SandboxSettings(portal=PortalSettings(verdict_delay=0.05))
+    with Sandbox(quick) as sandbox, make_spool(tmp_path_factory.mktemp("log"), sandbox.url, sandbox.api_key) as made:
+        made.start()
+        made.drop("job_v1.zip")
+        made.wait_for("delivered", "job_v1.zip")
+        made.stop()
+        yield made
+
+
+@contextlib.contextmanager
+def put_back(path: Path) -> Iterator[bytes]:
+    """Its content, which it has again at the end."""
+    before = path.read_bytes()
+    try:
+        yield before
+    finally:
+        path.write_bytes(before)
+
+
+def only(findings: Iterator[Finding], result: str) -> Finding:
+    """The one finding there is, with that result, and with what to do if it is bad."""
+    found = list(findings)
+    assert [result] == [each.result for each in found], found
+    assert found[0].what_to_do or result in ("ok", "skipped")
+    return found[0]
+
+
+# --- the folders ----------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_spool_passes(case: Case) -> None:
+    """Folders, renames, leases, events and room, tried for real; nothing of it stays."""
+    before = sorted(path for path in Path(case.folders.root).rglob("*"))
+    checks = (
+        folder_check.folders, folder_check.rename, folder_check.file_system, notice_check.lease,
+        notice_check.others_files, notice_check.events, room_check.space, room_check.retention, log_check.log,
+    )  # fmt: skip
+    for check in checks:
+        only(check(case), "ok")
+
+    assert before == sorted(path for path in Path(case.folders.root).rglob("*"))
+
+
+def test_before_the_first_start_missing_folders_are_no_fault(spool: Spool) -> None:
+    """The daemon makes them; what needs them says so."""
+    case = case_of(spool)
+
+    assert "the daemon makes them" in only(folder_check.folders(case), "ok").seen
+    assert "through the folders" in only(folder_check.rename(case), "ok").seen
+    for folder in Path(case.folders.root).iterdir():
+        folder.rmdir()
+    only(folder_check.rename(case), "skipped")
+
+
+def test_a_file_in_a_folders_place_is_named(case: Case) -> None:
+    """Something else of that name is in the way."""
+    rejected = Path(case.folders.root) / "rejected"
+    rejected.rmdir()
+    rejected.write_text("?")
+
+    assert f"{rejected}: is not a folder" == only(folder_check.folders(case), "failure").seen
+
+
+@pytest.mark.root
+def test_a_mount_among_the_folders_is_found(case: Case) -> None:
+    """A file can't be renamed out of a disk of its own: which one is said, and how to mend it."""
+    delivered = Path(case.folders.root) / "delivered"
+    with mounted(delivered, "tmpfs"):
+        found = only(folder_check.rename(case), "failure")
+
+    assert str(delivered) in found.seen
+    assert f"umount {delivered}" in found.what_to_do
+    assert [] == list(Path(case.folders.root).rglob(".probe-*"))
+
+
+@pytest.mark.root
+def test_a_read_only_disk_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    """The kernel makes a disk read-only after an error: that is said, not that rights are missing."""
+    home = tmp_path / "disk"
+    home.mkdir()
+    with mounted(home, "tmpfs"), make_spool(home, sandbox.url, sandbox.api_key) as made:
+        case = case_of(made)
+        case.folders.prepare()
+        subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
+        found = list(folder_check.folders(case))
+        subprocess.run(["mount", "-o", "remount,rw", str(home)], check=True)
+
+    assert {("folders", "failure")} == set(results(found))
+    assert "read-only" in found[0].seen
+
+
+@pytest.mark.root
+def test_a_full_disk_fails_and_a_small_one_warns(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Less than min_free_bytes is a warning, no room at all is a failure: deliveries wait then."""
+    home = tmp_path / "disk"
+    home.mkdir()
+    with mounted(home, "tmpfs", "size=8m"), make_spool(home, sandbox.url, sandbox.api_key) as made:
+        case = case_of(made)
+        case.folders.prepare()
+        assert "min_free_bytes" in only(room_check.space(case), "warning").seen
+        fill(made.root)
+        assert "the disk is full" in only(room_check.space(case), "failure").seen
+
+
+@pytest.mark.root
+def test_few_inodes_are_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A disk can run out of files while it has bytes."""
+    home = tmp_path / "disk"
+    home.mkdir()
+    with mounted(home, "tmpfs", "size=8m,nr_inodes=200"), make_spool(home, sandbox.url, sandbox.api_key) as made:
+        made.configure(spool={"min_free_bytes": 0})
+        assert "more files" in only(room_check.space(case_of(made)), "warning").seen
+
+
+def test_interrupted_between_two_renames_nothing_stays(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come right after the kernel has renamed the probe: it is removed wherever it lies."""
+    for renames in range(1, 6):
+        left = iter([None] * (renames - 1))
+
+        def interrupted(here: str, there: str, left: Iterator[None] = left) -> bool:
+            moved = rename_noreplace(here, there)
+            if next(left, "now"):
+                raise KeyboardInterrupt
+            return moved
+
+        monkeypatch.setattr(folders_module, "rename_noreplace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(folder_check.rename(case))
+        assert [] == list(Path(case.folders.root).rglob(".probe-*"))
+
+
+def test_interrupted_while_a_lease_is_tried_nothing_stays(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the hidden file whose lease is asked for."""
+
+    def interrupted(fd: int, **settings: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "probe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(notice_check.lease(case))
+    assert [] == list(Path(case.folders.root).rglob(".probe-*"))
+
+
+# --- noticing files -------------------------------------------------------------------------------------------------
+
+
+def test_leases_and_events_are_tried_as_the_daemon_uses_them(case: Case) -> None:
+    """A granted lease and a heard canary; the canary's file is not the daemon's own."""
+    assert "granted afterwards" in only(notice_check.lease(case), "ok").seen
+    assert "ms" in only(notice_check.events(case), "ok").seen
+
+
+def test_polling_by_choice_needs_no_events(spool: Spool) -> None:
+    """With `spool.watch: polling` nothing of inotify is asked for."""
+    spool.configure(spool={"watch": "polling"})
+    case = case_of(spool)
+
+    only(notice_check.events(case), "skipped")
+    only(notice_check.inotify(case, notice_check.Used(instances=0, watches=0)), "skipped")
+
+
+def test_inotify_used_up_is_told_with_the_command(case: Case) -> None:
+    """Another program of this user holds all there is."""
+    used = notice_check.Used(instances=sysctl("fs.inotify.max_user_instances"), watches=0)
+    found = [each for each in notice_check.inotify(case, used) if each.result == "failure"]
+
+    assert ["inotify"] == [each.check for each in found]
+    assert "sysctl fs.inotify.max_user_instances=" in found[0].what_to_do
+
+
+def test_what_this_process_watches_is_counted(case: Case) -> None:
+    """A descriptor and a watch of our own are among those in use."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init()
+    try:
+        assert libc.inotify_add_watch(fd, os.fsencode(case.folders.root), 2) > 0
+        used = notice_check.used_by(os.geteuid())
+    finally:
+        os.close(fd)
+    # other processes of this user may hold more
+    assert used.instances >= 1
+    assert used.watches >= 1
+
+
+@pytest.mark.root
+def test_no_watch_to_be_had_is_a_failure(case: Case) -> None:
+    """The kernel refuses the watch: the daemon would poll, and the limit is named."""
+    with lowered("fs.inotify.max_user_instances", 0):
+        found = only(notice_check.events(case), "failure")
+    assert "max_user_instances" in found.what_to_do
+
+
+def test_others_may_drop_only_with_cap_lease(case: Case) -> None:
+    """An outbox that a group may write needs the capability, and it is said who would give it."""
+    outbox = Path(case.folders.root) / "outbox"
+    outbox.chmod(0o2770)
+    (found,) = notice_check.others_files(case)
+
+    assert ("ok" if os.geteuid() == 0 else "warning") == found.result
+    assert "CAP_LEASE" in found.seen
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_log_and_its_index_pass(delivered: Spool) -> None:
+    """The chain's end holds and the index is at its last row."""
+    case = case_of(delivered)
+
+    assert "the chain of the last" in only(log_check.log(case), "ok").seen
+    only(log_check.index(case), "ok")
+    only(log_check.switches(case), "ok")
+
+
+def test_an_edited_last_row_is_found(delivered: Spool) -> None:
+    """Whoever edits the end of the log is found out without reading all of it."""
+    with put_back(delivered.root / "log.csv") as content:
+        (delivered.root / "log.csv").write_bytes(content.replace(b"COMPLETED", b"COMPLETEd"))
+        case = case_of(delivered)
+        assert "fsck" in only(log_check.log(case), "failure").what_to_do
+
+
+def test_a_torn_end_is_a_warning(delivered: Spool) -> None:
+    """A crash leaves such an end, and the next start mends it."""
+    with put_back(delivered.root / "log.csv") as content:
+        (delivered.root / "log.csv").write_bytes(content + b"9,2026-")
+        assert "7 bytes" in only(log_check.log(case_of(delivered)), "warning").seen
+
+
+def test_another_log_than_the_index_knows_is_found(delivered: Spool) -> None:
+    """A log that lost rows is no log to append to."""
+    with put_back(delivered.root / "log.csv") as content:
+        (delivered.root / "log.csv").write_bytes(content[: content.rindex(b"\r\n", 0, -2) + 2])
+        case = case_of(delivered)
+        only(log_check.log(case), "ok")
+        only(log_check.index(case), "failure")
+
+
+def test_a_log_that_is_gone_is_found(delivered: Spool) -> None:
+    """The index knows rows of it."""
+    log = delivered.root / "log.csv"
+    away = log.rename(log.with_name("away"))
+    try:
+        only(log_check.log(case_of(delivered)), "failure")
+        only(log_check.index(case_of(delivered)), "failure")
+    finally:
+        away.rename(log)
+
+
+def test_a_long_log_is_read_from_near_its_end(case: Case) -> None:
+    """The look stays cheap: an old row is for fsck to find, one of the last is found here."""
+    log = Path(case.folders.log)
+    lines, chain = [HEADER], GENESIS
+    for seq in range(1, 3001):
+        fact = Fact(event=Event.ENABLED, detail=f"row {seq}")
+        record, line = encode(fact, seq=seq, at=datetime.now(UTC), exec_id="x", previous_chain=chain)
+        chain = record.chain
+        lines.append(line)
+    log.write_bytes(b"".join(lines))
+    assert log.stat().st_size > 300_000
+    found = only(log_check.log(case), "ok")
+    assert found.seen.startswith("3,000 rows; the chain of the last ")
+    assert "last 3,000" not in found.seen
+
+    edited = [*lines[:10], lines[10].replace(b"row ", b"raw "), *lines[11:]]
+    log.write_bytes(b"".join(edited))
+    only(log_check.log(case), "ok")
+    log.write_bytes(b"".join([*lines[:2990], lines[2990].replace(b"row ", b"raw "), *lines[2991:]]))
+    only(log_check.log(case), "failure")
+
+
+def test_an_index_that_is_no_database_is_found(delivered: Spool) -> None:
+    """It is made anew from the log: how is said."""
+    with put_back(delivered.root / ".tfwatch" / "index.sqlite"):
+        (delivered.root / ".tfwatch" / "index.sqlite").write_bytes(b"no database" * 1000)
+        assert "made anew from the log" in only(log_check.index(case_of(delivered)), "failure").what_to_do
+
+
+def test_an_index_behind_a_stopped_daemons_log_is_fine(delivered: Spool) -> None:
+    """The next start reads the rest."""
+    path = delivered.root / ".tfwatch" / "index.sqlite"
+    with put_back(path):
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            first = (delivered.root / "log.csv").read_bytes().splitlines(keepends=True)[:2]
+            chain = first[1].rpartition(b",")[2].strip().decode()
+            for key, value in (("seq", "1"), ("offset", str(len(b"".join(first)))), ("chain", chain)):
+                database.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+        assert "behind the log" in only(log_check.index(case_of(delivered)), "ok").seen
+
+
+# --- the daemon and its port ----------------------------------------------------------------------------------------
+
+
+def test_no_daemon_is_a_warning(case: Case) -> None:
+    """Packages wait; that is not this machine's fault."""
+    assert "packages wait" in only(daemon_check.daemon(case), "warning").seen
+
+
+def test_a_daemon_that_shows_nothing_is_told(case: Case) -> None:
+    """It holds the lock: it starts, or it can't write."""
+    with lock.hold(case.folders.lock):
+        assert f"process {os.getpid()}" in only(daemon_check.daemon(case), "warning").seen
+
+
+def test_a_daemon_whose_loop_stands_still_fails(case: Case) -> None:
+    """What it shows of itself is minutes old."""
+    state = Path(case.folders.state)
+    with lock.hold(case.folders.lock):
+        state.write_text('{"exec_id": "x", "problems": []}')
+        only(daemon_check.daemon(case), "ok")
+        then = time.time() - 600
+        os.utime(state, (then, then))
+        assert "finished no pass" in only(daemon_check.daemon(case), "failure").seen
+        state.write_text('{"exec_id": "x", "problems": ["outbox/a.zip: it rains"]}')
+        assert "it rains" in only(daemon_check.daemon(case), "warning").seen
+
+
+def test_a_taken_port_is_found(spool: Spool) -> None:
+    """Another program listens where the status page should be."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        spool.configure(web={"enabled": True, "port": other.getsockname()[1]})
+        found = only(daemon_check.web(case_of(spool)), "failure")
+    assert "taken by another program" in found.seen
+
+
+def test_a_free_port_passes(spool: Spool) -> None:
+    """Nobody listens there."""
+    port = int(refusing_address().rpartition(":")[2])
+    spool.configure(web={"enabled": True, "port": port})
+    only(daemon_check.web(case_of(spool)), "ok")
+    spool.configure(web={"enabled": True, "port": port, "host": "192.0.2.1"})
+    only(daemon_check.web(case_of(spool)), "failure")
+
+
+@pytest.mark.parametrize(("code", "result"), [(200, "ok"), (503, "warning"), (404, "failure")])
+def test_the_running_daemons_server_is_asked(spool: Spool, code: int, result: str) -> None:
+    """Its health is an answer; somebody else's 404 is none."""
+    case = case_of(spool)
+    case.folders.prepare()
+    with ScriptedServer(Step(send=reply(code))) as server, lock.hold(case.folders.lock):
+        spool.configure(web={"enabled": True, "port": server.port})
+        only(daemon_check.web(case_of(spool)), result)
+
+
+# --- services -------------------------------------------------------------------------------------------------------
+
+
+def asked(spool: Spool) -> dict[str, Finding]:
+    """What was found of the services and the clock."""
+    case = case_of(spool)
+    services = service_check.connect(case)
+    services.ask()
+    return {found.check: found for found in (*service_check.answers(case, services), *service_check.clock(services))}
+
+
+def told_by(spool: Spool, code: int = 200, **headers: str) -> dict[str, Finding]:
+    """The same, with a service that gives this answer."""
+    with ScriptedServer(Step(send=reply(code, EMPTY_LIST, **headers))) as server:
+        spool.configure(integrations={"gotranscript": {"base_url": server.url}})
+        return asked(spool)
+
+
+def at(moment: datetime) -> dict[str, str]:
+    return {"Date": format_datetime(moment, usegmt=True)}
+
+
+def test_a_wrong_key_at_the_portal_is_found(spool: Spool) -> None:
+    """The real portal's own words, and where the key is set."""
+    spool.configure(integrations={"gotranscript": {"api_key": "not-the-key-CANARY"}})
+    found = asked(spool)["gotranscript"]
+
+    assert "failure" == found.result
+    assert "integrations.gotranscript.api_key" in found.what_to_do
+    assert "CANARY" not in repr(found)
+
+
+def test_no_key_at_all_is_found(spool: Spool) -> None:
+    """Nothing can be sent: where a key may be put is said."""
+    spool.configure(integrations={"gotranscript": {"api_key": None}})
+    found = asked(spool)["gotranscript"]
+
+    assert "failure" == found.result
+    assert "GOTRANSCRIPT_API_KEY" in found.what_to_do
+
+
+def test_services_that_are_off_are_skipped(spool: Spool) -> None:
+    """What nobody uses is no fault."""
+    assert {"s3": "skipped", "sheets": "skipped"} == {
+        name: asked(spool)[name].result for name in ("s3", "sheets")
+    }  # fmt: skip
+
+
+def test_stopped_servers_fail_together_and_in_time(spool: Spool, sandbox: Sandbox) -> None:
+    """All are asked at once; each says that it can't be reached, and the clock has nobody to ask."""
+    nowhere = refusing_address()
+    account = json.dumps({**sandbox.service_account(), "token_uri": f"{nowhere}/token"})
+    spool.configure(
+        integrations={
+            "gotranscript": {"base_url": nowhere},
+            "s3": {
+                "enabled": True, "endpoint_url": nowhere, "bucket": "any-bucket", "access_key": ACCESS_KEY,
+                "secret_key": SECRET_KEY,
+            },
+            "sheets": {
+                "enabled": True, "spreadsheet_id": sandbox.spreadsheet_id, "service_account_json": account,
+                "api_base_url": nowhere,
+            },
+        }
+    )  # fmt: skip
+    found = asked(spool)
+
+    assert {"gotranscript", "s3", "sheets"} == {name for name, each in found.items() if each.result == "failure"}
+    assert "skipped" == found["clock"].result
+
+
+def test_a_silent_server_is_not_waited_for(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the request and says nothing: after its time that is what is told."""
+    monkeypatch.setattr(service_check, "PATIENCE_SECONDS", 0.5)
+    with ScriptedServer(Step(then="hang")) as server:
+        spool.configure(integrations={"gotranscript": {"base_url": server.url}})
+        found = asked(spool)["gotranscript"]
+
+    assert ("failure", "no answer within 0.5 s") == (found.result, found.seen)
+
+
+@pytest.mark.parametrize(("on_unknown", "result"), [("retry", "warning"), ("lookup", "failure")])
+def test_a_service_without_a_lookup(spool: Spool, on_unknown: str, result: str) -> None:
+    """404 may be a service that has no lookup: only who needs one is stopped by that."""
+    spool.configure(integrations={"gotranscript": {"on_unknown_outcome": on_unknown}})
+
+    assert result == told_by(spool, 404)["gotranscript"].result
+
+
+@pytest.mark.parametrize(
+    ("off", "result", "words"),
+    [(0, "ok", "agrees"), (-30, "warning", "ahead of"), (3600, "failure", "behind"), (-3600, "failure", "ahead of")],
+)
+def test_the_clock_is_held_against_the_servers(spool: Spool, off: int, result: str, words: str) -> None:
+    """More than a minute between this clock and a server's breaks signatures."""
+    found = told_by(spool, **at(datetime.now(UTC) + timedelta(seconds=off)))["clock"]
+
+    assert result == found.result, found
+    assert words in found.seen
+
+
+def test_a_refusal_tells_the_time_as_well(spool: Spool) -> None:
+    """A clock that is off is found although, or because, the key is refused."""
+    found = told_by(spool, 401, **at(datetime.now(UTC) + timedelta(days=1)))
+
+    assert ("failure", "failure") == (found["gotranscript"].result, found["clock"].result)
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "result"), [(0o640, "ok"), (0o644, "failure"), (0o602, "failure")])
+def test_modes_of_files_with_secrets(spool: Spool, mode: int, result: str) -> None:
+    """config.yaml with a key in it is nobody else's to read or change."""
+    spool.config.chmod(mode)
+    found = only(settings_check.secrets(case_of(spool).settings), result)
+
+    assert result == "ok" or f"chmod o-rwx {spool.config}" in found.what_to_do
+
+
+def test_every_kind_of_secret_file_is_looked_at(spool: Spool) -> None:
+    """A `_file` key's file and `.env`; config.yaml itself, once no secret is left in it, may be read by everybody."""
+    key, dotenv = spool.home / "key", spool.home / ".env"
+    key.write_text("sandbox-key")
+    key.chmod(0o604)
+    spool.configure(integrations={"gotranscript": {"api_key": None, "api_key_file": str(key)}})
+    spool.config.chmod(0o644)
+    (found,) = settings_check.secrets(case_of(spool).settings)
+    assert str(key) in found.seen
+
+    dotenv.write_text("GOTRANSCRIPT_API_KEY=sandbox-key\n")
+    dotenv.chmod(0o644)
+    (found,) = settings_check.secrets(case_of(spool).settings)
+    assert str(dotenv) in found.seen
+
+
+def test_problems_and_warnings_are_told_line_by_line(spool: Spool) -> None:
+    """Each as check-config has it."""
+    settings: dict[str, Any] = {"integrations": {"s3": {"enabled": True}}, "spool": {"rescan_seconds": "often"}}
+    spool.configure(**settings)
+    found = list(settings_check.settings(case_of(spool).settings))
+
+    assert {"failure"} == {each.result for each in found}
+    assert any("integrations.s3.bucket" in each.seen for each in found)
+    assert all(each.what_to_do for each in found)
+    spool.configure(integrations={"s3": {"enabled": False}}, spool={"rescan_seconds": 2})
+    spool.configure(integrations={"gotranscript": {"base_url": "http://portal.invalid"}})
+    assert "unencrypted" in only(settings_check.settings(case_of(spool).settings), "warning").seen
