@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.support.daemon import Spool, wait_until
 from tests.support.daemon import spool as make_spool
-from tests.support.web import Answer, say, serve, wait_until_served
+from tests.support.web import Answer, connect, read_all, say, serve, wait_until_served
 from tfwatch.sandbox.server import Sandbox
 
 TOKEN = "a-token-of-16-or-more"
@@ -32,9 +34,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         spool.start()
         wait_until_served(address)
         yield address
-        # Whatever they did: no traceback, no word of it, and a clean stop.
+        # Whatever they did: no traceback, not a word of it, and a clean stop.
         assert 0 == spool.stop()
-        assert [] == re.findall("WARNING|ERROR|Traceback", spool.output.read_text()), spool.output.read_text()
+        assert [] == re.findall(".*(?:web server|uvicorn|asyncio|Traceback).*", spool.output.read_text())
 
 
 def request(line: str = "GET /healthz HTTP/1.1", *headers: str, body: str = "") -> bytes:
@@ -140,3 +142,104 @@ def test_what_is_too_large_or_no_request_is_refused(url: str, said: bytes, expec
     # What is still being sent when we close may cost the caller our answer; that is between it and its kernel.
     assert answer is None or expected == answer.status
     assert len(said) > 100_000 or answer is not None
+
+
+# --- beside the daemon ------------------------------------------------------------------------------------------------
+
+
+def alerts(spool: Spool) -> list[str]:
+    return re.findall(r"the web server.*", spool.output.read_text())
+
+
+def test_a_port_that_is_taken_holds_up_nothing(spool: Spool) -> None:
+    """Packages are delivered; it is told once and shown in status, and served as soon as the port is free."""
+    url = serve(spool)
+    port = int(url.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        spool.start()
+        spool.drop("p.zip")
+        spool.wait_for("delivered", "p.zip")
+        problem = f"the web server can't serve 127.0.0.1 port {port}: Address already in use"
+        spool.wait_for_state(lambda state: any(each.startswith(problem) for each in state["problems"]), "it is shown")
+    wait_until_served(url)
+    spool.wait_for_state(lambda state: "the web server" not in str(state["problems"]), "it is over")
+    first, second = alerts(spool)
+    assert f"{problem}; deliveries go on, and it is tried again" == first
+    assert f"the web server: it listens again, on {url}" == second
+
+
+def test_the_section_web_is_taken_over_while_running(spool: Spool) -> None:
+    """Off, on, another port, a token: each change counts within moments, and no package notices."""
+    spool.start()
+    spool.drop("p.zip")
+    url = serve(spool)
+    wait_until_served(url)
+    other = serve(spool)
+    wait_until_served(other)
+    assert_refused(url)
+    assert 404 == httpx.get(f"{other}/nothing").status_code
+    serve(spool, port=int(other.rpartition(":")[2]), token=TOKEN)
+    wait_until(lambda: status_of(other) == 401, "the token is asked for")
+    spool.configure(web={"enabled": False})
+    assert_refused(other)
+    spool.wait_for("delivered", "p.zip")
+    assert [] == alerts(spool)
+    assert 0 == spool.stop()
+
+
+def status_of(url: str) -> int | None:
+    try:
+        return httpx.get(f"{url}/nothing").status_code
+    except httpx.TransportError:
+        return None
+
+
+def assert_refused(url: str) -> None:
+    """Nobody listens there any more."""
+    wait_until(lambda: status_of(url) is None, f"{url} is closed")
+
+
+def test_callers_do_not_hold_up_a_stop(spool: Spool) -> None:
+    """With callers that sit there, in every step of a request, it ends as fast as without."""
+    url = serve(spool)
+    spool.start()
+    wait_until_served(url)
+    said = (b"", b"GET", b"GET /healthz HTTP/1.1\r\n", request("POST /healthz HTTP/1.1", "Content-Length: 9"))
+    callers = [connect(url) for _ in range(40)]
+    for number, caller in enumerate(callers):
+        caller.sendall(said[number % len(said)])
+    assert 0 == spool.stop()
+    for caller in callers:
+        caller.close()
+
+
+def test_health_is_known_while_the_spool_is_away(spool: Spool) -> None:
+    """A spool that is renamed away makes health 503 with the reason, and its return makes it 200 again."""
+    url = serve(spool)
+    spool.start()
+    wait_until_served(url)
+    away = spool.home / "away"
+    spool.root.rename(away)
+    answer = httpx.get(f"{url}/healthz")
+    assert (503, ["the spool is unmounted, moved away or another folder now"]) == (
+        answer.status_code,
+        answer.json()["reasons"],
+    )
+    assert str(spool.home) not in answer.text
+    away.rename(spool.root)
+    assert 200 == httpx.get(f"{url}/healthz").status_code
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(spool: Spool) -> None:
+    """429 with the seconds to wait, and after these it is answered; a malformed request counts as any other."""
+    url = serve(spool, requests_per_second=1)
+    spool.start()
+    wait_until_served(url)
+    many = 9 * b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + request()
+    with connect(url) as caller:
+        caller.sendall(many)
+        said = read_all(caller)
+    assert {b"200", b"429"} >= set(re.findall(rb"HTTP/1.1 (\d+)", said))
+    assert {b"1"} == set(re.findall(rb"retry-after: (\d+)\r\n", said))
+    wait_until(lambda: status(say(url, b"nonsense\r\n\r\n")) == 429, "it counts, too")
+    wait_until(lambda: status(say(url, request())) == 200, "it is answered again")

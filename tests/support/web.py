@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ import httpx
 
 from tests.support.daemon import PATIENCE, Spool, wait_until
 from tests.support.ports import reserve_port
+from tfwatch.web.listener import Listener
+from tfwatch.web.site import Serving, Site
 
 
 def serve(spool: Spool, **settings: Any) -> str:
@@ -78,3 +82,30 @@ def parse(said: bytes) -> Answer | None:
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     return Answer(status=int(first.split()[1]), headers=headers, body=body)
+
+
+@dataclass
+class Pretended:
+    """A daemon as far as health asks: its desk, and a loop that beat so many seconds ago."""
+
+    desk: Any = None
+    beat_age: float = 0.0
+
+
+SERVING = Serving(
+    enabled=True, host="127.0.0.1", port=0, is_exposed=False, token="", hosts=frozenset(), requests_per_second=10_000
+)
+
+
+@contextmanager
+def listening(site: Site, serving: Serving = SERVING) -> Iterator[str]:
+    """The server alone, in this process, on a port that the kernel chooses; gives its address."""
+    listener = Listener(site, serving)
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    try:
+        yield listener.url
+    finally:
+        listener.end()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
