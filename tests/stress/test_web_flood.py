@@ -182,10 +182,12 @@ def test_ten_thousand_malformed_requests_and_five_hundred_slow_ones(
     began = time.monotonic()
     with Flood(int(url.rpartition(":")[2]), extent) as flood:
         wait_until(lambda: flood.slow >= SLOW // 2, "the slow ones sit there")
-        for number, name in enumerate(names):
-            spool.drop(name, seed=number)
+        dropped = 0
         while not flood.is_through or not set(names) <= spool.names("delivered"):
             assert time.monotonic() < began + LONGEST_SECONDS, spool.picture()
+            while dropped < packages and dropped * flood.planned <= flood.sent * packages:
+                spool.drop(names[dropped], seed=dropped)
+                dropped += 1
             most_files = max(most_files, daemon.num_fds())
             most_memory = max(most_memory, daemon.memory_info().rss)
             answered += _is_healthy(url)

@@ -92,6 +92,11 @@ class Pretended:
     beat_age: float = 0.0
 
 
+def site_of(desk: Any, beat_age: float = 0.0) -> Site:
+    """What is served of a house that has this desk."""
+    return Site(running=Pretended(desk=desk, beat_age=beat_age))  # type: ignore[arg-type]
+
+
 SERVING = Serving(
     enabled=True, host="127.0.0.1", port=0, is_exposed=False, token="", hosts=frozenset(), requests_per_second=10_000
 )

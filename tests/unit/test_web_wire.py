@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.daemon import PATIENCE, wait_until
-from tests.support.web import Pretended, connect, listening, parse, read_all
+from tests.support.web import connect, listening, parse, read_all, site_of
 from tests.unit.house import House
 from tfwatch.web import listener, wire
 from tfwatch.web.site import Site
@@ -25,7 +25,7 @@ BIG = 8 * 1024 * 1024
 def site(tmp_path: Any) -> Iterator[Site]:
     """What is served: the health of a house in which all is well."""
     house = House(tmp_path / "spool")
-    yield Site(running=Pretended(desk=house.desk))  # type: ignore[arg-type]
+    yield site_of(house.desk)
     house.close()
 
 
