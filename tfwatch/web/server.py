@@ -120,7 +120,8 @@ class WebServer:
                 listener.end()
         if self._problem:
             self._problem = ""
-            logger.bind(EVENT="ALERT").warning("the web server: it listens again, on {}", listener.url)
+            words = tr("the web server: it listens again, on {url}", url=listener.url)
+            logger.bind(EVENT="ALERT").warning("{}", words)
         else:
             logger.info("serving {}", listener.url)
         try:
