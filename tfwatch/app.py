@@ -26,8 +26,10 @@ from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
 from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Integration, write_detail
+from tfwatch.observe.figures_file import FiguresFile
 from tfwatch.observe.health import Health, notifier
 from tfwatch.observe.logs import set_up
+from tfwatch.observe.present import Inside
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool import lock
@@ -140,13 +142,18 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
                 rollback=rollback,
                 config_folder=os.path.dirname(loaded.path),
             )
-            daemon.companions = _accompany(daemon, configuration)
-            return daemon.run()
+            figures = FiguresFile(folders, Inside(daemon), failed=daemon.fail)
+            desk.recorded = figures.tell
+            daemon.companions = _accompany(daemon, configuration, figures)
+            code = daemon.run()
+            if code == EXIT_FINE:
+                figures.write_now()  # what was put down at the stop
+            return code
 
 
-def _accompany(daemon: Daemon, configuration: LiveConfiguration) -> tuple[Companion, ...]:
+def _accompany(daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile) -> tuple[Companion, ...]:
     """What runs beside the loop."""
-    return (WebServer(Site(running=daemon), lambda: serving(configuration.config.web)),)
+    return (figures, WebServer(Site(running=daemon), lambda: serving(configuration.config.web)))
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

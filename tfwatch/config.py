@@ -7,6 +7,7 @@ secret in the wrong place.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -148,6 +149,12 @@ class SheetsSettings(Section):
     batch_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     batch_rows: Annotated[int, Field(ge=1, le=10_000)] = 2000
     api_base_url: Url | None = None
+
+    @property
+    def cursor_name(self) -> str:
+        """What the index calls this sheet, to remember how far it shows the log."""
+        place = "\n".join((self.spreadsheet_id, self.worksheet, self.api_base_url or ""))
+        return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 class Integrations(Section):

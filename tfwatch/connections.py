@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
@@ -284,12 +283,5 @@ def _wire(config: Config, ports: _Ports) -> Wiring:
         transcription=ports.transcription,
         storage=ports.storage,
         sheet=ports.sheet,
-        sheet_name=sheet_name(config),
+        sheet_name=sheets.cursor_name,
     )
-
-
-def sheet_name(config: Config) -> str:
-    """What the index calls a sheet, to remember how far it shows the log."""
-    sheets = config.integrations.sheets
-    place = "\n".join((sheets.spreadsheet_id, sheets.worksheet, sheets.api_base_url or ""))
-    return hashlib.sha256(place.encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from tfwatch.ledger.index import PackageState
 from tfwatch.local_time import midnight
 from tfwatch.look import View, unreadable
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
+from tfwatch.seen import day_in_words, figures
 from tfwatch.spool.names import printable
 from tfwatch.story import Scene, next_step
 from tfwatch.story_lines import When
@@ -73,6 +74,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "problems": _problems(view, shown),
         "config_problems": [str(problem) for problem in view.settings.problems],
     }
+    document["metrics"] = figures(view, document, shown, now)
     document["needs_a_person"] = list(_needs(view, document))
     return document
 
@@ -227,6 +229,7 @@ def render(document: Document, when: When) -> Iterator[Styled]:
     """The status as lines for people."""
     yield from _render_daemon(document, when)
     yield from _render_stages(document)
+    yield from _render_section(tr("the last 24 hours"), day_in_words(document["metrics"]))
     yield from _render_section(tr("in flight"), map(_flight, document["in_flight"]))
     yield from _render_section(tr("waiting to be tried again"), (_retry(each, when) for each in document["waiting"]))
     yield from _render_integrations(document)

@@ -265,7 +265,7 @@ class Workshop:
                 continue
             with self._lock:
                 del self._limbo[name]
-            self.dispatch(Claim(name=name, dropped_as=name, recovered=True, probe=is_probe))
+            self.dispatch(Claim(name=name, dropped_as=name, recovered=True, probe=is_probe, taken_at=now))
             was_any = True
         return was_any
 

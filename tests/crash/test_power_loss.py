@@ -32,7 +32,10 @@ from tfwatch.why import assemble
 _SAMPLES = 2
 """Cases by chance at each moment, beside the extremes; one where only a share is wanted."""
 
-_UNSEEN = (".tfwatch/index.sqlite", ".tfwatch/state.json", ".tfwatch/lock", "outbox/.tfwatch-canary")
+_UNSEEN = (
+    *(".tfwatch/index.sqlite", ".tfwatch/state.json", ".tfwatch/lock", "outbox/.tfwatch-canary"),
+    "logs/observability.json",
+)
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,7 @@ def test_paths_are_those_of_the_contract(root: Path, folders: Folders) -> None:
     assert f"{root}/log.csv" == folders.log
     assert f"{root}/.tfwatch/lock" == folders.lock
     assert f"{root}/.tfwatch/index.sqlite" == folders.index
+    assert f"{root}/logs/observability.json" == folders.observability
     assert f"{root}/.tfwatch/torn-X" == folders.torn("X")
     assert f"{root}/rollbacks/rollback_integrations_X.md" == folders.rollback_document("X")
     assert f"{root}/outbox/a.zip" == folders.path(Stage.OUTBOX, "a.zip")
@@ -134,7 +135,9 @@ def test_what_the_dead_left_half_written_is_removed(folders: Folders) -> None:
     """Probes and half-written small files of daemons that were killed go at the start; nobody else's file does."""
     litter = [lay(folders, stage, ".probe-0123abcd") for stage in Stage]
     litter += [lay(folders, Stage.REJECTED, ".0123456789ab.tmp"), Path(folders.state).with_name(".ba9876543210.tmp")]
-    litter[-1].touch()
+    litter.append(Path(folders.observability).with_name(".0a0a0a0a0a0a.tmp"))
+    for path in litter[-2:]:
+        path.touch()
     others = [lay(folders, Stage.OUTBOX, ".0123456789ab.tmp"), lay(folders, Stage.REJECTED, "p.zip.tmp")]
     others.append(Path(folders.requests) / ".0123456789ab.tmp")
     others[-1].touch()

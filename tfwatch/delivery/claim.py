@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from loguru import logger
@@ -235,9 +235,7 @@ class Outbox:
         self._unfinished.pop(entry.name, None)
         self._still.forget(entry.name)
         self.problems.pop(entry.name, None)
-        claim = Claim(
-            name=name, dropped_as=claim.dropped_as, purpose=claim.purpose, probe=claim.probe, expired=claim.expired
-        )
+        claim = replace(claim, name=name, taken_at=self._clock())
         found = self._prove_again(name, entry, policy)
         if not isinstance(found, str) and found.state is Finish.BEING_WRITTEN:
             self._held[name] = (claim, entry)

@@ -53,6 +53,10 @@ class Attempt:
         """How long it has taken until `now`."""
         return round((now - self.began) * 1000)
 
+    def since_claim_ms(self, now: float) -> int | None:
+        """How long ago its package was claimed: inspecting it and waiting for a lane are in it."""
+        return None if self.claim.taken_at is None else round((now - self.claim.taken_at) * 1000)
+
 
 class SettleFailure:
     """What becomes of a package whose attempt failed, and of the service. Thread-safe."""

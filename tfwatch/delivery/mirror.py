@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 
@@ -27,22 +28,35 @@ _COMPARE_ROWS: Final = 5000
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
+    """Rows for the sheet, where they end, and since when the first of them has been in the log."""
+
     rows: list[tuple[str, ...]]
     end: Position
+    since: datetime | None = None
 
 
 class MirrorLog:
     """The use case of the sheet's lane. Used by one thread.
 
     The cursor is a hint: when it is lost, the sheet itself is compared with the log from the first row on.
+    `latency_seconds`: how long the oldest row of the last batch had waited when it was in the sheet; None before it.
     """
 
-    def __init__(self, log_path: str, index: Index, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        log_path: str,
+        index: Index,
+        *,
+        rng: random.Random | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._log_path = log_path
         self._index = index
         self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
         self._verified: SheetPort | None = None
         self._failures = 0
+        self._now = now
+        self.latency_seconds: float | None = None
         self.trouble: str = ""
 
     def pending(self, wiring: Wiring, last_seq: int) -> int:
@@ -88,19 +102,21 @@ class MirrorLog:
         while batch.rows and not stopping():
             sheet.mirror((cursor.seq if cursor else 0) + 1, batch.rows)
             cursor = batch.end
+            if batch.since is not None:
+                self.latency_seconds = max(0.0, (self._now() - batch.since) / timedelta(seconds=1))
             self._index.move_sheet_cursor(wiring.sheet_name, cursor)
             batch = self._next(cursor, wiring.policy.batch_rows)
 
     def _next(self, cursor: Position | None, count: int) -> _Batch:
         rows: list[tuple[str, ...]] = []
-        end = cursor or Position.start()
+        end, since = cursor or Position.start(), None
         on_disk = self._index.position
         if on_disk is None:
             return _Batch(rows, end)
         for record, position in islice(read_log(self._log_path, cursor, end=on_disk, live=True), count):
             rows.append(cells(record))
-            end = position
-        return _Batch(rows, end)
+            end, since = position, since or record.at
+        return _Batch(rows, end, since)
 
     def _shows(self, sheet: SheetPort, cursor: Position | None) -> bool:
         """Whether the last row we wrote is where we wrote it: a sheet that was sorted or emptied shows another."""

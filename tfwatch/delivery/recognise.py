@@ -20,7 +20,8 @@ class Claim:
 
     `purpose`: `deliver` it, or only `back up` a copy while deliveries are off. `recovered`: it was found in
     claimed/. `probe`: it goes first, to see whether a service that was given up works again. `expired`: it has been
-    unfinished for too long and is refused unless it is whole by now.
+    unfinished for too long and is refused unless it is whole by now. `taken_at`: when it was claimed, or taken up
+    again in claimed/ (monotonic seconds); None when nobody has looked at the clock.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Claim:
     recovered: bool = False
     probe: bool = False
     expired: bool = False
+    taken_at: float | None = None
 
 
 def moved_in_words(source: Stage | None, target: Stage) -> str:

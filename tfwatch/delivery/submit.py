@@ -249,14 +249,14 @@ class SubmitDelivery:
         self._settle_accepted(attempt, receipt, port)
 
     def _settle_accepted(self, attempt: Attempt, receipt: Receipt, port: TranscriptionPort) -> None:
-        package = attempt.package
+        package, now = attempt.package, self._clock()
         detail = write_detail(
             receipt.message, profile=port.destination.profile.value, base_url=port.destination.base_url,
-            word=receipt.word or None,
+            word=receipt.word or None, since_claim_ms=attempt.since_claim_ms(now),
         )  # fmt: skip
         where = self._desk.settle(
             package, Event.ACCEPTED, attempt.where, attempt=receipt.tries, order_id=receipt.order_id,
-            code=receipt.code, duration_ms=attempt.elapsed_ms(self._clock()), detail=detail,
+            code=receipt.code, duration_ms=attempt.elapsed_ms(now), detail=detail,
         )  # fmt: skip
         self._rollback.succeeded(probe=attempt.claim.probe)
         if where.log is Stage.SUBMITTED and receipt.verdict is not Verdict.PENDING:

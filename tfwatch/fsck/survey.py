@@ -210,7 +210,7 @@ class Survey:
         config = self._view.settings.config
         if not config.integrations.sheets.enabled:
             return
-        from tfwatch.connections import connect_sheets, sheet_name
+        from tfwatch.connections import connect_sheets
 
         try:
             sheet = connect_sheets(config, threading.Event())
@@ -222,7 +222,8 @@ class Survey:
         if sheet is None:
             self._notes.append("the sheet was not compared: it has no service account")
             return
-        cursor = self._seen.index.sheet_cursor(sheet_name(config)) if self._seen.index is not None else None
+        name, index = config.integrations.sheets.cursor_name, self._seen.index
+        cursor = index.sheet_cursor(name) if index is not None else None
         check = SheetCheck(
             sheet,
             self._folders.log,

@@ -5,7 +5,8 @@ A *counter* is `(figure, integration, word)` with a whole number; times are coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tfwatch.model import Actor, DeliveryRecord, Event, Stage
@@ -35,8 +36,8 @@ BACKUP_OUTCOMES: Final = ("backed_up", FAILED, "asked_again")
 """`asked_again`: a person asked for a new copy of a package; that is no failure of the storage's."""
 
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
-    DELIVERY_LATENCY: (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600),
-    TURNAROUND: (1, 10, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800),
+    DELIVERY_LATENCY: (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
+    TURNAROUND: (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 604800.0),
 }
 """A histogram's upper bounds, seconds; what is larger still counts as `+Inf`."""
 
@@ -44,92 +45,110 @@ BEYOND: Final = "+Inf"
 MILLISECONDS: Final = "ms"
 COUNT: Final = "count"
 
-_OUTCOME: Final = {
-    Event.ACCEPTED: "accepted",
-    Event.COMPLETED: "completed",
-    Event.DEFERRED: "deferred",
-    Event.UNKNOWN: "unknown",
-    Event.ROLLBACK: "rolled_back",
-}
 _NOT_YET_DELIVERED: Final = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
 
+Changes = list[tuple[Counter, int]]
+"""Counters, and how much is added to each."""
 
-def counted(record: DeliveryRecord, facts: Mapping[str, str]) -> Iterator[tuple[Counter, int]]:
-    """The counters a row adds to, and how much. `facts`: those of its `detail` cell."""
-    if outcome := _outcome(record, facts):
-        yield (DELIVERIES, "", outcome), 1
-    if _is_failed(record, facts):
-        yield (DELIVERIES, "", FAILED), 1
-    if _is_fallback(record):
-        yield (FALLBACK, "", ""), 1
-    match record.event:
-        case Event.ACCEPTED:
-            if record.duration_ms is not None:
-                yield (SENDING, "", MILLISECONDS), record.duration_ms
-                yield (SENDING, "", COUNT), 1
-            yield from _observed(DELIVERY_LATENCY, _whole(facts.get("since_claim_ms")))
-        case Event.COMPLETED:
-            yield from _observed(TURNAROUND, record.duration_ms)
-        case Event.BACKED_UP:
-            yield (BACKUPS, "", "backed_up"), 1
-        case Event.BACKUP_FAILED:
-            yield (BACKUPS, "", "asked_again" if record.actor is Actor.OPERATOR else FAILED), 1
-        case Event.WEBHOOK if "integration" in facts and "outcome" in facts:
-            yield (WEBHOOKS, facts["integration"], facts["outcome"]), 1
-        case _:
-            pass
+_NONE: Final[Changes] = []
 
 
-def _outcome(record: DeliveryRecord, facts: Mapping[str, str]) -> str | None:
-    if record.event is Event.REFUSED:
-        if facts.get("by") != "service":
-            return "refused_here"
-        return "refused_later" if record.from_stage is Stage.SUBMITTED else "refused"
-    return "by_hand" if _is_by_hand(record) else _OUTCOME.get(record.event)
+def counted(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    """What a row adds to the counters. `facts`: those of its `detail` cell."""
+    rule = _RULES.get(record.event)
+    return _NONE if rule is None else rule(record, facts)
 
 
-def _is_failed(record: DeliveryRecord, facts: Mapping[str, str]) -> bool:
-    """Whether this row ends a delivery attempt that the service did not take: such a row counts the HTTP tries made.
-
-    A rollback's own row ends one only if nothing was sent; else a row before it has said so.
-    """
-    if record.attempt is None:
-        return False
-    match record.event:
-        case Event.DEFERRED | Event.UNKNOWN:
-            return True
-        case Event.REFUSED:
-            return facts.get("by") == "service"
-        case Event.ROLLBACK:
-            return facts.get("sent") == "no"
-        case _:
-            return False
+# --- one rule an event ----------------------------------------------------------------------------------------------
 
 
-def _is_fallback(record: DeliveryRecord) -> bool:
-    """Whether a package went another way than through the service: by hand, or to where a person decides."""
-    parked = record.event is Event.UNKNOWN and record.to_stage is Stage.REJECTED
-    return record.event is Event.ROLLBACK or parked or _is_by_hand(record)
+def _accepted(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    changes: Changes = [((DELIVERIES, "", "accepted"), 1), *_observed(DELIVERY_LATENCY, _whole(facts))]
+    if record.duration_ms is not None:
+        changes += [((SENDING, "", MILLISECONDS), record.duration_ms), ((SENDING, "", COUNT), 1)]
+    return changes
 
 
-def _is_by_hand(record: DeliveryRecord) -> bool:
-    """Whether a person put it into delivered/ that no service had taken."""
-    return (
-        record.event is Event.MOVED
-        and record.actor is Actor.OPERATOR
-        and record.to_stage is Stage.DELIVERED
-        and record.from_stage in _NOT_YET_DELIVERED
-    )
+def _completed(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    return [((DELIVERIES, "", "completed"), 1), *_observed(TURNAROUND, record.duration_ms)]
 
 
-def _observed(histogram: str, milliseconds: int | None) -> Iterator[tuple[Counter, int]]:
+def _refused(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    if facts.get("by") != "service":
+        return [((DELIVERIES, "", "refused_here"), 1)]
+    word = "refused_later" if record.from_stage is Stage.SUBMITTED else "refused"
+    return [((DELIVERIES, "", word), 1), *_failed_if(record.attempt is not None)]
+
+
+def _deferred(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    return [((DELIVERIES, "", "deferred"), 1), *_failed_if(record.attempt is not None)]
+
+
+def _unknown(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    parked = [_BY_ANOTHER_WAY] if record.to_stage is Stage.REJECTED else []
+    return [((DELIVERIES, "", "unknown"), 1), *parked, *_failed_if(record.attempt is not None)]
+
+
+def _rolled_back(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    # If something was sent, an UNKNOWN before this row has said that the attempt failed.
+    is_the_end = record.attempt is not None and facts.get("sent") == "no"
+    return [((DELIVERIES, "", "rolled_back"), 1), _BY_ANOTHER_WAY, *_failed_if(is_the_end)]
+
+
+def _moved(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    """A person put it into delivered/ that no service had taken."""
+    by_a_person = record.actor is Actor.OPERATOR and record.to_stage is Stage.DELIVERED
+    if by_a_person and record.from_stage in _NOT_YET_DELIVERED:
+        return [((DELIVERIES, "", "by_hand"), 1), _BY_ANOTHER_WAY]
+    return _NONE
+
+
+def _backed_up(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    return [((BACKUPS, "", "backed_up"), 1)]
+
+
+def _backup_failed(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    return [((BACKUPS, "", "asked_again" if record.actor is Actor.OPERATOR else FAILED), 1)]
+
+
+def _called(record: DeliveryRecord, facts: Mapping[str, str]) -> Changes:
+    if "integration" not in facts or "outcome" not in facts:
+        return _NONE
+    return [((WEBHOOKS, facts["integration"], facts["outcome"]), 1)]
+
+
+_RULES: Final[Mapping[Event, Callable[[DeliveryRecord, Mapping[str, str]], Changes]]] = {
+    Event.ACCEPTED: _accepted,
+    Event.COMPLETED: _completed,
+    Event.REFUSED: _refused,
+    Event.DEFERRED: _deferred,
+    Event.UNKNOWN: _unknown,
+    Event.ROLLBACK: _rolled_back,
+    Event.MOVED: _moved,
+    Event.BACKED_UP: _backed_up,
+    Event.BACKUP_FAILED: _backup_failed,
+    Event.WEBHOOK: _called,
+}
+
+_BY_ANOTHER_WAY: Final = ((FALLBACK, "", ""), 1)
+_FAILED: Final[Changes] = [((DELIVERIES, "", FAILED), 1)]
+
+
+def _failed_if(attempt_ended: bool) -> Changes:  # noqa: FBT001  the one thing it is asked
+    """An attempt that the service did not take: the row that ends it tells of the HTTP tries, in `attempt`."""
+    return _FAILED if attempt_ended else _NONE
+
+
+def _observed(histogram: str, milliseconds: int | None) -> Changes:
     if milliseconds is None:
-        return
-    bound = next((str(bound) for bound in BOUNDS[histogram] if milliseconds <= bound * 1000), BEYOND)
-    yield (histogram, "", bound), 1
-    yield (histogram, "", MILLISECONDS), milliseconds
+        return _NONE
+    bounds = BOUNDS[histogram]
+    at = bisect_left(bounds, milliseconds / 1000)
+    bound = str(bounds[at]) if at < len(bounds) else BEYOND
+    return [((histogram, "", bound), 1), ((histogram, "", MILLISECONDS), milliseconds)]
 
 
-def _whole(text: str | None) -> int | None:
-    """A whole number as a row holds it; None for anything else."""
-    return int(text) if text is not None and text.isdecimal() and text.isascii() and len(text) < 16 else None
+def _whole(facts: Mapping[str, str]) -> int | None:
+    """How long ago it was claimed; None when the row doesn't say so in a whole number."""
+    text = facts.get("since_claim_ms", "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 16 else None

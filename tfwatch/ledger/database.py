@@ -229,4 +229,4 @@ def remove(path: str) -> None:
 
 def spelled_out(word: str) -> str:
     """A word for a TEXT column, which takes no undecodable bytes: they stand in it as `\\udcff`."""
-    return word.encode("utf-8", "backslashreplace").decode()
+    return word if word.isascii() else word.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,7 @@ clock: however and whenever the log is read again, the same comes out.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -36,6 +36,7 @@ from tfwatch.ledger.database import ROLLING, spelled_out
 from tfwatch.model import DeliveryRecord, Stage
 
 DAY_SECONDS: Final = 24 * 3600
+_HOUR_SECONDS: Final = 3600
 HOURS: Final = 24
 _FOR_EVER: Final = 1 << 62
 
@@ -56,7 +57,8 @@ _ROLLING: Final[Mapping[Counter, str]] = {
 
 _COLUMNS: Final = ", ".join(ROLLING)
 _INSERT: Final = f"INSERT OR REPLACE INTO running VALUES ({', '.join('?' * (len(ROLLING) + 1))})"  # noqa: S608  our own
-_BEFORE: Final = f"SELECT {_COLUMNS} FROM running WHERE second < ? ORDER BY second DESC LIMIT 1"  # noqa: S608  our own
+_BEFORE: Final = f"SELECT second, {_COLUMNS} FROM running WHERE second < ? ORDER BY second DESC LIMIT 1"  # noqa: S608  our own
+_FORGET: Final = "DELETE FROM running WHERE second < (SELECT max(second) FROM running WHERE second < ?)"
 _ADD: Final = (
     "INSERT INTO total VALUES (?, ?, ?, ?) ON CONFLICT (figure, integration, word) "
     "DO UPDATE SET value = value + excluded.value"
@@ -70,6 +72,10 @@ class Histogram:
     buckets: tuple[tuple[float, int], ...]
     sum_seconds: float
     count: int
+
+    def labelled(self) -> Iterator[tuple[str, int]]:
+        """The same with each bound as it is written: `0.5`, `+Inf`."""
+        return ((BEYOND if bound == float("inf") else str(bound), count) for bound, count in self.buckets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,15 +120,21 @@ class Counting:
         self._connection = connection
         self._added: dict[Counter, int] = {}
         self._seconds: dict[int, tuple[int, ...]] = {}
-        self._now: dict[str, int] | None = None
+        self._now: dict[str, int] = {}
+        self._before = 0
 
     def add(self, record: DeliveryRecord, facts: Mapping[str, str]) -> None:
         """Take the next row; `facts`: those of its `detail` cell."""
-        changes = list(counted(record, facts))
-        for counter, amount in changes:
+        rolls = False
+        for counter, amount in counted(record, facts):
             self._added[counter] = self._added.get(counter, 0) + amount
-        if any(counter in _ROLLING for counter, _ in changes):
-            self._roll(int(record.at.timestamp()), changes)
+            if name := _ROLLING.get(counter):
+                if not self._now:
+                    self._before, self._now = _standing(self._connection, _FOR_EVER)
+                self._now[name] += amount
+                rolls = True
+        if rolls:
+            self._seconds[int(record.at.timestamp())] = tuple(self._now.values())
 
     def moved(self, source: str | None, target: str | None) -> None:
         """A package left one stage for another; None: no folder."""
@@ -137,20 +149,11 @@ class Counting:
         self._connection.executemany(_ADD, spelled)
         if self._seconds:
             self._connection.executemany(_INSERT, [(second, *values) for second, values in self._seconds.items()])
-            # The one before those 24 hours stays: it says how all stood when they began.
-            self._connection.execute(
-                "DELETE FROM running WHERE second < (SELECT max(second) FROM running WHERE second < ?)",
-                (max(self._seconds) - DAY_SECONDS,),
-            )
-        self._added, self._seconds, self._now = {}, {}, None
-
-    def _roll(self, second: int, changes: Sequence[tuple[Counter, int]]) -> None:
-        if self._now is None:
-            self._now = _standing(self._connection, _FOR_EVER)
-        for counter, amount in changes:
-            if name := _ROLLING.get(counter):
-                self._now[name] += amount
-        self._seconds[second] = tuple(self._now[name] for name in ROLLING)
+            hour = max(self._seconds) // _HOUR_SECONDS
+            if hour != self._before // _HOUR_SECONDS:
+                # The one before those 24 hours stays: it says how all stood when they began.
+                self._connection.execute(_FORGET, (hour * _HOUR_SECONDS - DAY_SECONDS,))
+        self._added, self._seconds, self._now = {}, {}, {}
 
 
 def stage_counts(connection: sqlite3.Connection) -> dict[Stage, int]:
@@ -162,7 +165,7 @@ def stage_counts(connection: sqlite3.Connection) -> dict[Stage, int]:
 def read(connection: sqlite3.Connection, *, log_seq: int, now: datetime) -> Figures:
     """All figures, from one state of the projection. A clock behind the log's last row is taken to be at it."""
     totals = {tuple(row[:3]): row[3] for row in connection.execute("SELECT * FROM total")}
-    last = connection.execute("SELECT max(second) FROM running").fetchone()[0] or 0
+    last, _ = _standing(connection, _FOR_EVER)
     second = max(int(now.timestamp()), last)
     begins = second - DAY_SECONDS
     day = _within(connection, begins, _FOR_EVER)
@@ -187,22 +190,22 @@ def read(connection: sqlite3.Connection, *, log_seq: int, now: datetime) -> Figu
     )
 
 
-def _standing(connection: sqlite3.Connection, second: int) -> dict[str, int]:
-    """How the rolling counters stood when a second began."""
-    found = connection.execute(_BEFORE, (second,)).fetchone()
-    return dict(zip(ROLLING, found or (0,) * len(ROLLING), strict=True))
+def _standing(connection: sqlite3.Connection, second: int) -> tuple[int, dict[str, int]]:
+    """When the rolling counters last changed before a second, and how they stood since."""
+    last, *values = connection.execute(_BEFORE, (second,)).fetchone() or (0,) * (len(ROLLING) + 1)
+    return last, dict(zip(ROLLING, values, strict=True))
 
 
 def _within(connection: sqlite3.Connection, begin: int, end: int) -> dict[str, int]:
     """What was added to them in the seconds from `begin` up to, and without, `end`."""
-    before, after = _standing(connection, begin), _standing(connection, end)
+    before, after = _standing(connection, begin)[1], _standing(connection, end)[1]
     return {name: after[name] - before[name] for name in ROLLING}
 
 
 def _hours(connection: sqlite3.Connection, second: int) -> Iterator[Hour]:
-    this = second - second % 3600
-    for begin in range(this - (HOURS - 1) * 3600, this + 1, 3600):
-        span = _within(connection, begin, begin + 3600)
+    this = second - second % _HOUR_SECONDS
+    for begin in range(this - (HOURS - 1) * _HOUR_SECONDS, this + 1, _HOUR_SECONDS):
+        span = _within(connection, begin, begin + _HOUR_SECONDS)
         yield Hour(
             begin=datetime.fromtimestamp(begin, UTC),
             accepted=span["accepted"],

@@ -101,6 +101,7 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
             "latency_seconds": daemon.watch.latency_seconds,
         },
         "watch_latency_seconds": daemon.watch.latency_seconds,
+        "sheet_sync_latency_seconds": daemon.workshop.mirror.latency_seconds,
         "delivered_today": delivered_today,
         "problems": problems,
         "shortage": shortage,

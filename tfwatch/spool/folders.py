@@ -24,7 +24,7 @@ from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable
 from tfwatch.spool.papers import Papers
-from tfwatch.spool.places import CANARY, PRIVATE, PRIVATE_FOLDERS, ROLLBACKS, WHERE
+from tfwatch.spool.places import CANARY, LOGS, PRIVATE, PRIVATE_FOLDERS, ROLLBACKS, WHERE
 from tfwatch.spool.reader import reader_of, reading
 from tfwatch.spool.renames import rename_noreplace
 
@@ -91,7 +91,7 @@ class Folders(Papers):
         """
         half_written = (
             self._at(Stage.REJECTED),
-            *(os.path.join(self.root, where) for where in (PRIVATE, ROLLBACKS)),
+            *(os.path.join(self.root, where) for where in (PRIVATE, ROLLBACKS, LOGS)),
         )
         for folder, pattern in (
             *((folder, _PROBE) for folder in (self._at(stage) for stage in Stage)),

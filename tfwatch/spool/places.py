@@ -19,7 +19,8 @@ WHERE: Final = {
 }
 REQUESTS: Final = f"{PRIVATE}/requests"
 ROLLBACKS: Final = "rollbacks"
-PRIVATE_FOLDERS: Final = (REQUESTS, "logs", ROLLBACKS)
+LOGS: Final = "logs"
+PRIVATE_FOLDERS: Final = (REQUESTS, LOGS, ROLLBACKS)
 CANARY: Final = ".tfwatch-canary"
 
 
@@ -55,6 +56,11 @@ class Places:
     def state(self) -> str:
         """What the running daemon shows of itself to `tfwatch status`."""
         return os.path.join(self._root.here, PRIVATE, "state.json")
+
+    @property
+    def observability(self) -> str:
+        """The figures as a file, for whoever collects them without HTTP."""
+        return os.path.join(self._root.here, LOGS, "observability.json")
 
     @property
     def requests(self) -> str:
