@@ -35,7 +35,8 @@ def day_in_words(figures: Mapping[str, Any]) -> Iterator[str]:
 class Outside:
     """What `snapshot_metrics` asks.
 
-    `status`: the document of `tfwatch status` so far. `shown`: what a running daemon shows of itself; empty when none runs.
+    `status`: the document of `tfwatch status` so far. `shown`: what a running daemon shows of itself; empty when none
+    runs.
     """
 
     def __init__(self, view: View, status: Mapping[str, Any], shown: Mapping[str, Any]) -> None:

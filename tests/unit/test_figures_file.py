@@ -106,12 +106,15 @@ def test_a_disk_that_takes_no_file_is_said_once(home: House, said: list[str]) ->
     os.rmdir(folder)
     for _ in range(3):
         file.write_now()
-    assert [f"the file with the figures can't be written: {home.folders.observability}: No such file or directory"] == [
+    path = home.folders.observability
+    assert [f"{path}: the file with the figures can't be written: No such file or directory"] == [
         each.partition(";")[0] for each in said
     ]
+    assert tuple(said) == file.problems
     os.mkdir(folder)
     file.write_now()
     assert 0 == read(home)["log_seq"]
+    assert () == file.problems
     os.unlink(home.folders.observability)
     os.rmdir(folder)
     file.write_now()

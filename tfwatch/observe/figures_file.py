@@ -10,10 +10,12 @@ from typing import Final
 
 from loguru import logger
 
+from tfwatch.language import tr
 from tfwatch.observe.metrics import Source, snapshot_metrics
 from tfwatch.observe.observability import document
 from tfwatch.spool.durable import write_file
 from tfwatch.spool.folders import Folders
+from tfwatch.spool.names import printable
 
 _AT_LEAST_EACH_SECONDS: Final = 60.0
 _AT_MOST_EACH_SECONDS: Final = 1.0
@@ -34,8 +36,13 @@ class FiguresFile:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._began = float("-inf")
-        self._trouble = ""
+        self._problem = ""
         self._thread = threading.Thread(target=self._keep, name="figures", daemon=True)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What a person should look at, for `status`."""
+        return (self._problem,) if self._problem else ()
 
     def configure(self) -> None:
         """There is nothing to set."""
@@ -81,9 +88,11 @@ class FiguresFile:
         try:
             write_file(self._folders.observability, text + "\n", mode=0o640, durable=False)
         except OSError as error:
-            trouble = f"{self._folders.observability}: {error.strerror or error}"
-            if trouble != self._trouble:
-                logger.warning("the file with the figures can't be written: {}; it is tried again each minute", trouble)
-            self._trouble = trouble
+            before, self._problem = self._problem, tr(
+                "{path}: the file with the figures can't be written: {why}; it is tried again within a minute",
+                path=printable(self._folders.observability), why=error.strerror or error,
+            )  # fmt: skip
+            if self._problem != before:
+                logger.warning("{}", self._problem)
         else:
-            self._trouble = ""
+            self._problem = ""
