@@ -143,7 +143,7 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
                 config_folder=os.path.dirname(loaded.path),
             )
             figures = FiguresFile(folders, Inside(daemon), failed=daemon.fail)
-            desk.recorded = figures.tell
+            index.changed = figures.tell
             daemon.companions = _accompany(daemon, configuration, figures)
             code = daemon.run()
             if code == EXIT_FINE:

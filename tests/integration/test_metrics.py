@@ -147,3 +147,38 @@ def test_the_file_is_there_from_the_start_and_whole(spool: Spool) -> None:
         wait_until(lambda: in_file(spool)["deliveries"]["completed"] == 1, "the file shows it")
         file.seek(0)
         assert before == file.read()
+
+
+@pytest.mark.timeout(180)
+def test_the_present_is_shown_alike(sandbox: Sandbox, spool: Spool) -> None:
+    """Where packages lie, what is switched on, how far the sheet is: file and status agree; rows wait for a sheet."""
+    sheet = {
+        "enabled": True, "spreadsheet_id": sandbox.spreadsheet_id, "api_base_url": sandbox.url, "batch_seconds": 0.2,
+        "service_account_json": json.dumps(sandbox.service_account()),
+    }  # fmt: skip
+    spool.configure(integrations={"sheets": sheet})
+    spool.start()
+    spool.drop("a.zip", seed=1)
+    spool.drop("reject.zip", seed=2)
+    spool.wait_for("delivered", "a.zip")
+    spool.wait_for("rejected", "reject.zip")
+
+    def at_rest() -> dict[str, Any] | None:
+        shown = in_file(spool)
+        is_whole = shown["log_seq"] == len(spool.rows()) and shown["pending_rows"] == 0
+        return shown if is_whole and shown["packages"]["claimed"] == shown["in_flight"] == 0 else None
+
+    file = wait_until(at_rest, "the sheet has all rows, and the file says so")
+    keys = ("packages", "in_flight", "pending_rows", "backup_pending", "integration_enabled")
+    present = {key: file[key] for key in keys}
+    wait_until(lambda: present == {key: by_status(spool)[key] for key in keys}, f"status shows {present}")
+    assert {"outbox": 0, "claimed": 0, "submitted": 0, "delivered": 1, "rejected": 1} == file["packages"]
+    assert {"delivered", "rejected"} == file["oldest_package_seconds"].keys()
+    assert {"gotranscript": True, "s3": False, "sheets": True} == file["integration_enabled"]
+    assert 0 <= file["sheet_sync_latency_ms"]
+    assert 0 < file["watch_latency_seconds"]
+    assert 0 == spool.stop()
+    spool.configure(integrations={"sheets": {"worksheet": "another"}})
+    stopped = by_status(spool)
+    assert len(spool.rows()) == stopped["pending_rows"]
+    assert stopped["sheet_sync_latency_ms"] is stopped["watch_latency_seconds"] is None

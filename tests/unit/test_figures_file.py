@@ -43,7 +43,7 @@ def fail(error: BaseException) -> None:
 
 def made(home: House) -> FiguresFile:
     file = FiguresFile(home.folders, Still(home.index), failed=fail)
-    home.desk.recorded = file.tell
+    home.index.changed = file.tell
     return file
 
 

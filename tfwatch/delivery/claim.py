@@ -65,6 +65,7 @@ class Outbox:
         self._told: dict[str, str] = {}
         self.problems: dict[str, str] = {}
         self.listing = Listing((), (), 0)
+        self._taken: set[str] = set()
         self.scanned_at = float("-inf")
         self.scan_seconds = 0.0
 
@@ -72,6 +73,12 @@ class Outbox:
     def has_candidates(self) -> bool:
         """Whether the last scan found files that were not looked at yet."""
         return bool(self._ready)
+
+    @property
+    def unclaimed(self) -> list[Entry]:
+        """What the last scan found and was not claimed since. Any thread may ask."""
+        taken = self._taken
+        return [entry for entry in self.listing.entries if entry.name not in taken]
 
     @property
     def unfinished(self) -> dict[str, str]:
@@ -82,6 +89,7 @@ class Outbox:
         """Look at the whole outbox: the truth, whatever events came or didn't."""
         began = self._clock()
         self.listing = self._list()
+        self._taken = set()
         names = {entry.name for entry in self.listing.entries}
         for gone in self._unfinished.keys() - names:
             del self._unfinished[gone]
@@ -232,6 +240,7 @@ class Outbox:
                 raise
             self._ready.clear()  # it holds for all of them; that is said once, and looked at again with each scan
             return False
+        self._taken.add(entry.name)
         self._unfinished.pop(entry.name, None)
         self._still.forget(entry.name)
         self.problems.pop(entry.name, None)

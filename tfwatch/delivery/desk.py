@@ -74,10 +74,7 @@ def _sentence(event: Event, order_id: str, code: int | None, detail: str) -> str
 
 
 class Desk:
-    """Records facts and moves files. Safe to use from several threads for different packages.
-
-    `while_waiting` is called while there is no room, `recorded` after facts came on disk: by any thread, so briefly.
-    """
+    """Records facts and moves files. Safe to use from several threads for different packages."""
 
     def __init__(self, folders: Folders, log: LogWriter, index: Index, *, stopping: Callable[[], bool]) -> None:
         self.folders = folders
@@ -85,7 +82,6 @@ class Desk:
         self.in_work = InWork()
         self.disk_full_since: str | None = None
         self.while_waiting: Callable[[], None] = lambda: None
-        self.recorded: Callable[[], None] = lambda: None
         self._log = log
         self._stopping = stopping
         self._pause = threading.Event()
@@ -96,11 +92,9 @@ class Desk:
     def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
         """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
         try:
-            records = self._when_there_is_room(lambda: self._log.append(facts))
+            return self._when_there_is_room(lambda: self._log.append(facts))
         except LogUnwritable as error:
             raise Stopping("the log has no room") from error
-        self.recorded()
-        return records
 
     def _when_there_is_room(self, act: Callable[[], _Done]) -> _Done:
         """While the disk is full, wait and try again; raises that OSError when told to stop, any other at once."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -51,6 +51,7 @@ class Index:
     """The projection. Safe to use from several threads: one connection writes, one reads.
 
     `no_room`: why rows of the log wait to be applied, as whoever waits with them says; empty while none do.
+    `changed` is called after rows came in and after the sheet's cursor moved, by the thread that did it: so briefly.
     """
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
@@ -59,6 +60,7 @@ class Index:
         `read_only`: nothing is made or changed, not even a side file; raises sqlite3.Error when that can't be done.
         """
         self.no_room = ""
+        self.changed: Callable[[], None] = lambda: None
         self._path = path
         self._lock = threading.Lock()
         self._mistrusted = False
@@ -118,6 +120,7 @@ class Index:
         # They are in already: without room to bring them from beside the file into it, that is done a later time.
         with contextlib.suppress(IndexUnwritable), self._using():
             checkpoint(self._writer, self._path, beyond=BESIDE_BYTES)
+        self.changed()
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -272,6 +275,7 @@ class Index:
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (f"sheet:{sheet}", f"{position.offset} {position.seq} {position.chain}"),
             )
+        self.changed()
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ _AT_LEAST_EACH_SECONDS: Final = 60.0
 _AT_MOST_EACH_SECONDS: Final = 1.0
 """Between two writings that rows of the log ask for."""
 
+_AFTERWARDS_SECONDS: Final = 6.0
+"""After the last row it is written once more: by then what was under way has come to rest."""
+
 
 class FiguresFile:
     """Keeps logs/observability.json: written soon after each row of the log, at least each minute, and when asked.
@@ -59,7 +62,7 @@ class FiguresFile:
             self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def tell(self) -> None:
-        """A row came into the log: the document is old. Returns at once."""
+        """A row came into the log or the sheet: the document is old. Returns at once."""
         self._news.set()
 
     def write_now(self) -> None:
@@ -76,10 +79,11 @@ class FiguresFile:
     def _keep(self) -> None:
         try:
             while not self._stopping.is_set():
+                is_news = self._news.is_set()
                 self._news.clear()
                 self.write_now()
                 self._stopping.wait(_AT_MOST_EACH_SECONDS)
-                self._news.wait(_AT_LEAST_EACH_SECONDS - _AT_MOST_EACH_SECONDS)
+                self._news.wait(_AFTERWARDS_SECONDS if is_news else _AT_LEAST_EACH_SECONDS - _AT_MOST_EACH_SECONDS)
         except BaseException as error:  # noqa: BLE001  ends the process, with its traceback
             self._failed(error)
 

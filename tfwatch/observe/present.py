@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tfwatch.ledger.index import Index
@@ -28,8 +29,7 @@ class Inside:
         daemon, index = self._daemon, self.index
         packages = {stage.value: count for stage, count in index.stage_counts().items()}
         oldest = {}
-        found = {Stage.OUTBOX: daemon.outbox.listing.entries}
-        found[Stage.CLAIMED] = self._claimed()
+        found: dict[Stage, Sequence[Entry]] = {Stage.OUTBOX: daemon.outbox.unclaimed, Stage.CLAIMED: self._claimed()}
         for stage, entries in found.items():
             packages[stage.value] = len(entries)
             if entries:
@@ -57,6 +57,6 @@ class Inside:
             return ()  # the loop looks there, too, and says what is wrong
 
 
-def _age(entries: tuple[Entry, ...]) -> float:
+def _age(entries: Sequence[Entry]) -> float:
     """Seconds since the oldest of these files came where it lies: a rename changes its ctime."""
     return max(0.0, time.time() - min(entry.ctime_ns for entry in entries) / 1e9)

@@ -68,7 +68,7 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
     """Look at everything once. Counts come from the folders and the log; nothing here is remembered."""
     index, works = daemon.desk.index, daemon.workshop.board.snapshot()
     counts = {stage.value: count for stage, count in index.stage_counts().items()}
-    counts["outbox"] = len(daemon.outbox.listing.entries)
+    counts["outbox"] = len(daemon.outbox.unclaimed)
     counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
     delivered_today = index.settled_since(midnight(datetime.now(UTC)))
     now = time.monotonic()
