@@ -153,7 +153,8 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
 
 def _accompany(daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile) -> tuple[Companion, ...]:
     """What runs beside the loop."""
-    return (figures, WebServer(Site(running=daemon), lambda: serving(configuration.config.web)))
+    site = Site(running=daemon, figures=Inside(daemon))
+    return (figures, WebServer(site, lambda: serving(configuration.config.web)))
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

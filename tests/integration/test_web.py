@@ -128,6 +128,7 @@ def test_a_wrong_method_is_told_the_right_ones(url: str) -> None:
         (request("POST /healthz HTTP/1.1", "Content-Length: -1"), 400),
         (request("POST /healthz HTTP/1.1", "Content-Length: 1", "Content-Length: 2"), 400),
         (request("POST /healthz HTTP/1.1", "Transfer-Encoding: gzip"), 501),
+        (request("POST /healthz HTTP/1.1", "Content-Length: 4", "Transfer-Encoding: chunked", body="0\r\n\r\n"), 400),
         (request("POST /healthz HTTP/1.1", "Transfer-Encoding: chunked", body="zz\r\n"), 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\n\r\n", 400),

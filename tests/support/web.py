@@ -14,6 +14,7 @@ import httpx
 
 from tests.support.daemon import PATIENCE, Spool, wait_until
 from tests.support.ports import reserve_port
+from tfwatch.observe.present import Inside
 from tfwatch.web.listener import Listener
 from tfwatch.web.site import Serving, Site
 
@@ -94,7 +95,8 @@ class Pretended:
 
 def site_of(desk: Any, beat_age: float = 0.0) -> Site:
     """What is served of a house that has this desk."""
-    return Site(running=Pretended(desk=desk, beat_age=beat_age))  # type: ignore[arg-type]
+    running: Any = Pretended(desk=desk, beat_age=beat_age)
+    return Site(running=running, figures=Inside(running))
 
 
 SERVING = Serving(

@@ -70,6 +70,9 @@ class Guard:
         size = sum(len(name) + len(value) for name, value in scope["headers"])
         if size > MOST_HEAD_BYTES or len(scope["headers"]) > MOST_HEADERS:
             return answers.refusal(431)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Two lengths: a proxy before us may have believed the other one.
+            return answers.refusal(400, {"connection": "close"})
         if scope["method"] not in _METHODS:
             is_known = scope["method"] in _NEVER_HERE
             allowed = {"allow": "GET, HEAD, OPTIONS"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tfwatch.observe.metrics import Source
 from tfwatch.observe.state import Running
 
 
@@ -30,3 +31,4 @@ class Site:
     """What the routes show and take: parts of the daemon, each module's own. Nothing of it belongs to the web."""
 
     running: Running
+    figures: Source
