@@ -18,7 +18,7 @@ from tfwatch.web import listener, wire
 from tfwatch.web.site import Site
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-BIG = 8 * 1024 * 1024
+BIG = 32 * 1024 * 1024
 
 
 @pytest.fixture
@@ -109,30 +109,66 @@ def test_an_answer_that_takes_too_long_is_given_up(site: Site, monkeypatch: pyte
         wait_until(lambda: stopped, "the application is told")
 
 
-def test_a_caller_that_does_not_read_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that nobody takes is not kept for longer than the time of a request and a moment."""
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % BIG)]})
-        await send({"type": "http.response.body", "body": bytes(BIG)})
-
-    places: list[wire.Doorman] = []
-    made = wire.Doorman.__init__
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> list[wire.Doorman]:
+    """Who counts the connections of each server that is made."""
+    found: list[wire.Doorman] = []
+    make = wire.Doorman.__init__
 
     def remember(doorman: wire.Doorman, most: int) -> None:
-        made(doorman, most)
-        places.append(doorman)
+        make(doorman, most)
+        found.append(doorman)
 
     monkeypatch.setattr(wire.Doorman, "__init__", remember)
-    monkeypatch.setattr(wire, "REQUEST_SECONDS", 0.3)
+    return found
+
+
+async def big(scope: Any, receive: Any, send: Any) -> None:
+    """An application that says more than fits on the way to a caller."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % BIG)]})
+    await send({"type": "http.response.body", "body": bytes(BIG)})
+
+
+def ask_for_it(caller: socket.socket) -> None:
+    """Ask, with a small place for what comes, and wait for its first byte."""
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    caller.sendall(HEAD + b"\r\n")
+    assert caller.recv(1)
+
+
+def test_a_caller_that_does_not_read_is_cut_off(
+    site: Site, places: list[wire.Doorman], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that nobody takes is not kept for longer than the time of a request and a moment."""
     monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(wire, "_LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(listener, "create_app", lambda *_: application)
+    monkeypatch.setattr(listener, "create_app", lambda *_: big)
     with listening(site) as url, connect(url) as caller:
-        caller.sendall(HEAD + b"\r\n")
-        assert caller.recv(1)
+        ask_for_it(caller)
         wait_until(lambda: not places[0].connections, "the connection is let go")
         assert len(read_all(caller)) < BIG
+
+
+def test_a_caller_with_a_slow_line_is_waited_for(
+    site: Site, places: list[wire.Doorman], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it takes some of the answer each time that its time is up, it gets more of both."""
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(wire, "_LINGER_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(listener, "create_app", lambda *_: big)
+    with listening(site) as url, connect(url) as caller:
+        ask_for_it(caller)
+        (connection,) = places[0].connections
+        wait_until(lambda: connection.transport.get_write_buffer_size() > BIG // 2, "the answer is on its way")
+        for _ in range(3):
+            before = connection.transport.get_write_buffer_size()
+            while connection.transport.get_write_buffer_size() > before - 2**20:
+                assert caller.recv(65536)
+            connection.loop.call_soon_threadsafe(connection._on_time)
+        left = connection.transport.get_write_buffer_size()
+        while connection.transport.get_write_buffer_size() > left - 2**20:
+            assert caller.recv(65536)
+        assert [connection] == list(places[0].connections)
 
 
 def test_slow_callers_make_room_for_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

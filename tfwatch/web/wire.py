@@ -21,6 +21,9 @@ HEAD_SECONDS: Final = 10.0
 REQUEST_SECONDS: Final = 30.0
 """From a request's head until its answer is out, the body in between included."""
 
+_LEAST_TAKEN_BYTES: Final = 16 * 1024
+"""Who takes so much of an answer in `HEAD_SECONDS` has a slow line, and is given as long again."""
+
 _LINGER_SECONDS: Final = 1.0
 """A connection that is closed has so long to take what was written to it."""
 
@@ -58,6 +61,7 @@ class Connection(H11Protocol):
         self._doorman = doorman
         self._rate = rate
         self._timer: asyncio.TimerHandle | None = None
+        self._unsent = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -98,6 +102,7 @@ class Connection(H11Protocol):
         if not self.transport.is_closing():
             # What was sent behind it may have begun the next one.
             self._expect(HEAD_SECONDS if self.cycle is before else REQUEST_SECONDS)
+            self._unsent = self.transport.get_write_buffer_size()
             self._doorman.moved(self)
 
     def send_400_response(self, msg: str) -> None:
@@ -122,7 +127,10 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(seconds, self._on_time)
 
     def _on_time(self) -> None:
-        if self.transport.is_closing():
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if 0 < self._unsent <= before - _LEAST_TAKEN_BYTES:
+            self._expect(HEAD_SECONDS)
+        elif self.transport.is_closing():
             self.transport.abort()
         else:
             self._refuse(408 if self.is_waiting else 503)
