@@ -35,6 +35,7 @@ from tfwatch.settings_problems import ConfigError
 from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.web.server import WebServer
+from tfwatch.web.sight import Sight
 from tfwatch.web.site import Site
 
 EXIT_FINE: Final = 0
@@ -153,7 +154,8 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
 
 def _accompany(daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile) -> tuple[Companion, ...]:
     """What runs beside the loop."""
-    site = Site(running=daemon, figures=Inside(daemon))
+    present = Inside(daemon)
+    site = Site(running=daemon, figures=present, sight=Sight(daemon, present, configuration.seen))
     return (figures, WebServer(site, lambda: serving(configuration.config.web)))
 
 

@@ -296,13 +296,13 @@ def disable(
 
 def _switch(command: Command, integration: Integration, reason: str, config: str | None, *, as_json: bool) -> None:
     from tfwatch import ask
-    from tfwatch.look import View
+    from tfwatch.look import open_view
     from tfwatch.requests import Request
 
     with opened(config) as view:
         request = Request(command=command, user=ask.user_name(os.environ), integration=integration, reason=reason)
         taken = ask.leave(view, request)
-        with closing(View(view.settings)) as after:
+        with closing(open_view(view.settings)) as after:
             stand = after.stand(integration)
     if as_json:
         terminal.say_json({

@@ -45,7 +45,7 @@ def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
     language.use(known.config.language)
     local_time.use(known.config.timezone)
     try:
-        with closing(look.View(known)) as view:
+        with closing(look.open_view(known)) as view:
             yield view
     except look.Unavailable as error:
         if known.problems:

@@ -19,6 +19,7 @@ from tfwatch.delivery.switch import Setting, Switch
 from tfwatch.delivery.wiring import Policy, Wiring
 from tfwatch.errors import ServiceError
 from tfwatch.language import tr
+from tfwatch.look import Settings
 from tfwatch.model import Integration
 from tfwatch.observe.logs import set_up
 from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
@@ -63,6 +64,10 @@ class LiveConfiguration:
     def config(self) -> Config:
         """The settings in force, for whoever is composed with a section of them."""
         return self._loaded.config
+
+    def seen(self) -> Settings:
+        """The same as commands see it."""
+        return Settings(path=self._loaded.path, config=self._loaded.config, sources=self._loaded.sources)
 
     @property
     def workers(self) -> int:

@@ -97,30 +97,39 @@ def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
         )
 
 
+def open_view(known: Settings) -> View:
+    """Look at the spool the settings name, as the user whose it is. Raises `Unavailable`, OSError."""
+    folders = Folders(known.config.spool.root)
+    _become_owner(folders)
+    _require_access(folders)
+    return View(known, folders, running=lock.is_held(folders.lock))
+
+
 class View:
     """One look at a spool: whether a daemon works in it, what its folders hold, and what its log adds up to.
 
     `trouble`: what kept the log from being read to its end; empty when nothing did.
     """
 
-    def __init__(self, known: Settings) -> None:
-        """Raises `Unavailable`, OSError."""
+    def __init__(self, known: Settings, folders: Folders, *, running: bool, index: Index | None = None) -> None:
+        """`index`: the daemon's own, which stays open when this is closed; None: `open_view` looks from outside."""
         self.settings = known
-        self.folders = Folders(known.config.spool.root)
-        _become_owner(self.folders)
-        _require_access(self.folders)
-        self.running = lock.is_held(self.folders.lock)
+        self.folders = folders
+        self.running = running
         self.trouble = ""
+        self._theirs = index
 
     @cached_property
     def index(self) -> Index:
         """What the log adds up to; read when it is first asked for."""
+        if self._theirs is not None:
+            return self._theirs
         index, self.trouble = _read_index(self.folders, running=self.running)
         return index
 
     def close(self) -> None:
-        """Let go of the projection."""
-        if "index" in self.__dict__:
+        """Let go of the projection, if it was read for this look."""
+        if self._theirs is None and "index" in self.__dict__:
             self.index.close()
 
     def find(self, word: str) -> list[PackageState]:

@@ -79,7 +79,7 @@ def _package(story: Story) -> Document:
 
 def _unseen(view: View, name: str) -> Document | None:
     """A file of that name in outbox/ (or just claimed): why it has not been sent yet."""
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or "\0" in name:
         return None
     if os.path.lexists(view.folders.path(Stage.OUTBOX, name)):
         why, what = _why_waiting(view, name)

@@ -255,7 +255,7 @@ def assert_remains_are_refused(scene: Scene, remains: set[str]) -> None:
 
 def assert_why_is_true(scene: Scene, sha256s: set[str]) -> None:
     """`why` names the portal's own order of each content, the folder its ZIP lies in, and its backup."""
-    view = look.View(look.settings(str(scene.spool.config), {}))
+    view = look.open_view(look.settings(str(scene.spool.config), {}))
     try:
         for sha256 in sha256s:
             packages = assemble(view, sha256, datetime.isoformat)["packages"]

@@ -24,6 +24,7 @@ import tfwatch
 SOURCE = Path(tfwatch.__file__).parent
 PORTUGUESE = SOURCE / "locale" / "pt_BR" / "LC_MESSAGES" / "tfwatch.po"
 
+_METHODS = (("**.py", "python"), ("**.html", "jinja2"))
 _KEYWORDS = {"tr": None, "ntr": (1, 2)}
 _HEADER = """\
 # What operators read, in Brazilian Portuguese. docs/ARCHITECTURE.md ("Texts for people") says how to add a text.
@@ -41,7 +42,7 @@ def extracted() -> Catalog:
     """Every text in the code, found as Babel finds it, with the files it stands in."""
     found = Catalog(project="tfwatch", locale="pt_BR", header_comment=_HEADER, fuzzy=False)
     for file, _, message, comments, _ in extract_from_dir(
-        SOURCE, keywords=_KEYWORDS, comment_tags=("For translators:",)
+        SOURCE, _METHODS, keywords=_KEYWORDS, comment_tags=("For translators:",)
     ):
         found.add(message, locations=[(f"tfwatch/{file}", 0)], auto_comments=comments)
     return found

@@ -34,5 +34,5 @@ class _Quiet:
 
 @contextmanager
 def _view(spool: Spool) -> Iterator[look.View]:
-    with closing(look.View(look.settings(str(spool.config), {}))) as view:
+    with closing(look.open_view(look.settings(str(spool.config), {}))) as view:
         yield view

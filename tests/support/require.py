@@ -15,6 +15,8 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "7z": "p7zip-full",
     "busybox": "busybox-static",
     "chattr": "e2fsprogs",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "curl": "curl",
     "fusermount3": "fuse3",
     "gcc": "gcc",

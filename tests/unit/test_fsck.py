@@ -30,7 +30,7 @@ from tfwatch.fsck.tally import Tally
 from tfwatch.ledger.index import Index
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.rows import COLUMNS, GENESIS, cells, encode
-from tfwatch.look import Settings, View
+from tfwatch.look import Settings, View, open_view
 from tfwatch.model import Event, Fact, Package, Stage, write_detail
 from tfwatch.spool import lock
 from tfwatch.spool.names import reason_name
@@ -85,7 +85,7 @@ class Checked:
 
     def view(self) -> View:
         config = Config.model_validate({"spool": {"root": str(self.root)}})
-        return View(Settings(path="config.yaml", config=config, sources={}))
+        return open_view(Settings(path="config.yaml", config=config, sources={}))
 
     def find(self, *, deep: bool = False) -> Findings:
         with closing(self.view()) as view, closing(Survey(view, Scope(deep=deep), Quiet())) as survey:
@@ -143,7 +143,7 @@ def test_a_whole_spool_has_no_difference(spool: Checked, deep: bool) -> None:
 
 def test_a_spool_nobody_has_worked_in_is_fine(tmp_path: Path) -> None:
     """No log, no index, no folders: that is how it begins."""
-    view = View(Settings(path="c", config=Config.model_validate({"spool": {"root": str(tmp_path)}}), sources={}))
+    view = open_view(Settings(path="c", config=Config.model_validate({"spool": {"root": str(tmp_path)}}), sources={}))
     with closing(view), closing(Survey(view, Scope(), Quiet())) as survey:
         assert () == survey.find().differences
 

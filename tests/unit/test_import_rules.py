@@ -32,13 +32,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("daemon", "workshop", "watch", "surroundings", "forwarding"),
         *("observe.health", "observe.state", "observe.present", "observe.figures_file"),
     ),
+    "reading": ("look", "report", "seen", "story", "story_lines", "why"),
     "web": ("web", "web.*"),
     "composition": ("app", "connections"),
     "sandbox": ("sandbox", "sandbox.*"),
     "demo": ("demo", "demo.*"),
     "commands": (
-        *("__main__", "cli", "cli_*", "terminal", "ask", "check", "look", "report", "seen", "why", "printlog"),
-        *("story", "story_lines"),
+        *("__main__", "cli", "cli_*", "terminal", "ask", "check", "printlog"),
         *("fsck", "fsck.*", "doctor", "doctor.*", "restore"),
     ),
 }
@@ -59,11 +59,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "logs": ("words",),
     "figures": HOUSE,
     "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs", "figures"),
-    "web": (*HOUSE, "requests", "delivery", "logs", "figures", "daemon"),
-    "composition": (*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "web"),
+    "reading": (*HOUSE, "settings", "figures"),
+    "web": (*HOUSE, "requests", "delivery", "logs", "figures", "daemon", "reading"),
+    "composition": (
+        *(*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "reading", "web"),
+    ),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
-    "commands": (*HOUSE, "requests", "settings", "figures", "composition", "sandbox", "demo"),
+    "commands": (*HOUSE, "requests", "settings", "figures", "reading", "composition", "sandbox", "demo"),
 }
 """A room → the rooms it may import, besides itself. Downwards only."""
 

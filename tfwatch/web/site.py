@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tfwatch.observe.metrics import Source
 from tfwatch.observe.state import Running
+from tfwatch.web.sight import Sight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +33,4 @@ class Site:
 
     running: Running
     figures: Source
+    sight: Sight
