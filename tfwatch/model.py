@@ -93,6 +93,11 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
 """What a service's status word means, in small letters. A word that isn't here is pending, with a warning."""
 
 
+def verdict_of(word: str) -> Verdict:
+    """A status word in three words; a missing or unknown one is pending."""
+    return VERDICTS.get(word.casefold(), Verdict.PENDING)
+
+
 class Integration(StrEnum):
     """A service outside that can be switched on and off."""
 
@@ -109,6 +114,7 @@ class Profile(StrEnum):
 
 
 _JOB_VERSION = re.compile(r"\A(?P<job>.+)_v(?P<version>\d+(?:\.\d+)*)\Z", re.DOTALL | re.ASCII)
+_TRACE_ID = re.compile(r"[!-~]{1,128}")
 _TWIN = re.compile(r"~\d+\Z", re.ASCII)
 
 
@@ -135,9 +141,22 @@ class Package:
         return self._job()[1]
 
     def _job(self) -> tuple[str, str]:
-        stem = _TWIN.sub("", self.name[:-4]) or self.name[:-4]
-        found = _JOB_VERSION.match(stem)
-        return (found["job"], found["version"]) if found else (stem, "1")
+        return job_version(self.name) or (_stem(self.name), "1")
+
+
+def job_version(name: str) -> tuple[str, str] | None:
+    """`job` and `version` of a package called `{job}_v{version}.zip`; None for one that isn't called so."""
+    found = _JOB_VERSION.match(_stem(name))
+    return (found["job"], found["version"]) if found else None
+
+
+def _stem(name: str) -> str:
+    return _TWIN.sub("", name[:-4]) or name[:-4]
+
+
+def sound_trace_id(value: object) -> TraceId | None:
+    """A trace id that came from outside: 1 to 128 printing ASCII characters without spaces; None for anything else."""
+    return TraceId(value) if isinstance(value, str) and _TRACE_ID.fullmatch(value) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

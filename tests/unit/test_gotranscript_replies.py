@@ -15,19 +15,18 @@ from hypothesis import strategies as st
 from tfwatch.adapters.gotranscript_deliveries import traceparent
 from tfwatch.adapters.gotranscript_replies import (
     Reply,
-    find_id,
     read_lookup,
     read_receipt,
     read_status,
     refusal,
     retry_after,
-    verdict,
     words,
     words_of,
 )
 from tfwatch.adapters.gotranscript_v4 import read_order, with_reference
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
-from tfwatch.model import VERDICTS, Receipt, StatusReport, Verdict
+from tfwatch.foreign import find_id
+from tfwatch.model import VERDICTS, Receipt, StatusReport, Verdict, verdict_of
 
 NOW = datetime(2025, 11, 13, 10, 35, 33, tzinfo=UTC)
 SECRET = "key-CANARY-1234"
@@ -136,7 +135,7 @@ def test_conflicts_that_pass(headers: dict[str, str], body: object) -> None:
 def test_status_words(meaning: Verdict, said: str) -> None:
     """The contract's status words, whole, in any case."""
     assert set(said.split()) == {word for word, verdict in VERDICTS.items() if verdict is meaning}
-    assert {meaning} == {verdict(word.upper()) for word in said.split()}
+    assert {meaning} == {verdict_of(word.upper()) for word in said.split()}
 
 
 @pytest.mark.parametrize("value", [None, True, [], {}, 1.5, "", " ", "a\nb", "a\x00", "\ud800", "x" * 256])

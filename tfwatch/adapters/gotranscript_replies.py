@@ -6,9 +6,7 @@ what is passed on is bounded, free of control characters, and free of our secret
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,15 +16,13 @@ from urllib.parse import urlsplit
 
 from tfwatch.adapters.http_date import moment
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
+from tfwatch.foreign import LONGEST_LINE, find_id, json_object, one_line, words_in
 from tfwatch.language import tr
-from tfwatch.model import VERDICTS, OrderId, Receipt, StatusReport, Verdict
+from tfwatch.model import Receipt, StatusReport, verdict_of
 
 _THIS_PACKAGE_NEVER: Final = frozenset({400, 409, 410, 413, 415, 422})
 _TRY_LATER: Final = frozenset({408, 425, 429})
-_LONGEST_WORDS: Final = 500
-_LONGEST_ID: Final = 255
 _LONGEST_RETRY_AFTER: Final = 86_400.0
-_DEEPEST_WORDS: Final = 4
 _QUERY: Final = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*", re.IGNORECASE)
 
 
@@ -60,7 +56,7 @@ def read_receipt(reply: Reply) -> Receipt:
         raise without_receipt(reply)
     word = words_of(answer.get("status"), reply)
     return Receipt(
-        order_id=order_id, verdict=verdict(word), word=word, message=_message(answer, reply), code=reply.code
+        order_id=order_id, verdict=verdict_of(word), word=word, message=_message(answer, reply), code=reply.code
     )
 
 
@@ -75,7 +71,7 @@ def read_status(reply: Reply) -> StatusReport:
     if not answer:
         raise TransientError(tr("the service answered with something that is not a status"), code=reply.code)
     word = words_of(answer.get("status"), reply)
-    return StatusReport(verdict=verdict(word), word=word, message=_message(answer, reply), code=reply.code)
+    return StatusReport(verdict=verdict_of(word), word=word, message=_message(answer, reply), code=reply.code)
 
 
 def read_lookup(reply: Reply, *, client_reference: str, known_order: Callable[[str], bool]) -> Receipt | None:
@@ -96,7 +92,7 @@ def read_lookup(reply: Reply, *, client_reference: str, known_order: Callable[[s
         if order_id is not None and not known_order(order_id):
             word = words_of(item.get("status"), reply)
             return Receipt(
-                order_id=order_id, verdict=verdict(word), word=word, message=_message(item, reply), code=reply.code
+                order_id=order_id, verdict=verdict_of(word), word=word, message=_message(item, reply), code=reply.code
             )
     return None
 
@@ -139,31 +135,9 @@ def without_receipt(reply: Reply) -> OutcomeUnknown:
     )
 
 
-def verdict(word: str) -> Verdict:
-    """A status word in three words; a missing or unknown one is pending."""
-    return VERDICTS.get(word.casefold(), Verdict.PENDING)
-
-
 def document(reply: Reply) -> Mapping[str, Any]:
     """The reply's JSON object; empty when the body is anything else."""
-    try:
-        found = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def find_id(answer: Mapping[str, Any], *keys: str) -> OrderId | None:
-    """The first key that holds a usable id: a whole number, or one line of printable text."""
-    for key in keys:
-        value = answer.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(value, str):
-            text = value.strip()
-            if text and text.isprintable() and len(text) <= _LONGEST_ID:
-                return OrderId(text)
-    return None
+    return json_object(reply.body) or {}
 
 
 def retry_after(reply: Reply) -> float | None:
@@ -182,40 +156,22 @@ def words(reply: Reply) -> str:
         if said := words_of(answer.get(key), reply):
             return said
     plain = reply.headers.get("content-type", "").startswith("text/plain")
-    said = words_of(reply.body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace"), reply) if plain else ""
+    said = words_of(reply.body[: 4 * LONGEST_LINE].decode("utf-8", "replace"), reply) if plain else ""
     return said or _status_line(reply.code)
 
 
 def words_of(value: object, reply: Reply) -> str:
     """Any JSON value as one line for people: at most 500 characters, nothing secret, nothing that moves a cursor."""
-    text = _flatten(value, _DEEPEST_WORDS)
+    text = words_in(value)
     for secret in reply.secrets:
         if secret:
             text = text.replace(secret, "***")
     text = _QUERY.sub(r"\1?***", text)
-    visible = "".join(" " if unicodedata.category(char).startswith("C") else char for char in text)
-    return " ".join(visible.split())[:_LONGEST_WORDS]
+    return one_line(text)
 
 
 def _message(answer: Mapping[str, Any], reply: Reply) -> str:
     return words_of(answer.get("message"), reply)
-
-
-def _flatten(value: object, depth: int) -> str:
-    """The words inside a JSON value. Services nest them: {"error": {"message": …}}, {"detail": [{"msg": …}]}."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not depth:
-        return ""
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_flatten(item, depth - 1) for item in value[:10])))
-    if isinstance(value, dict):
-        for key in ("message", "detail", "msg", "description", "title", "code"):
-            if said := _flatten(value.get(key), depth - 1):
-                return said
-    return ""
 
 
 def _status_line(code: int) -> str:

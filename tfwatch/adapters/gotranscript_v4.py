@@ -10,8 +10,9 @@ import re
 from urllib.parse import quote, urlsplit
 
 from tfwatch.adapters.gotranscript_http import Door, FormBody, Outgoing
-from tfwatch.adapters.gotranscript_replies import Reply, document, find_id, refusal, without_receipt, words, words_of
+from tfwatch.adapters.gotranscript_replies import Reply, document, refusal, without_receipt, words, words_of
 from tfwatch.errors import ServiceError
+from tfwatch.foreign import find_id
 from tfwatch.language import tr
 from tfwatch.model import Profile, Receipt, Submission, Verdict
 

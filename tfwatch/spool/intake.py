@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Final, Literal
 
 from tfwatch.errors import Stopping
 from tfwatch.language import number, tr
-from tfwatch.model import Sha256, TraceId
+from tfwatch.model import Sha256, TraceId, sound_trace_id
 from tfwatch.spool.filesystem import sees_every_writer
 from tfwatch.spool.zipflaws import Unfinished, Unsound
 from tfwatch.spool.zipformat import Directory, Entry, check_alike, check_structure, walk
@@ -47,7 +46,6 @@ _NO_LEASE_HERE: Final = frozenset(
 
 _CHUNK: Final = 1 << 20
 _LARGEST_MANIFEST: Final = 1 << 20
-_TRACE_ID = re.compile(r"[!-~]{1,128}")
 
 
 # --- finished? --------------------------------------------------------------------------------------------------------
@@ -287,14 +285,11 @@ def _hash(fd: int, size: int, work: _Work) -> Sha256:
 
 
 def _read_trace_id(fd: int, manifest: Entry, data_at: int) -> TraceId | None:
-    """The manifest's `trace_id`: 1 to 128 printing ASCII characters without spaces. A bad manifest has none."""
+    """The manifest's `trace_id`. A bad manifest has none."""
     if manifest.uncompressed > _LARGEST_MANIFEST:
         return None
     try:
         document = json.loads(b"".join(unpack(fd, manifest, data_at)))
     except (Unsound, ValueError, RecursionError):
         return None
-    trace_id = document.get("trace_id") if isinstance(document, dict) else None
-    if isinstance(trace_id, str) and _TRACE_ID.fullmatch(trace_id):
-        return TraceId(trace_id)
-    return None
+    return sound_trace_id(document.get("trace_id")) if isinstance(document, dict) else None
