@@ -16,6 +16,7 @@ from tfwatch import __version__, terminal
 from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_sandbox import sandbox
+from tfwatch.cli_secret import rotate_secret
 from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, zone_of
 from tfwatch.local_time import to_the_second
 from tfwatch.model import Integration
@@ -332,6 +333,7 @@ def _taken_later(*, taken: bool | None) -> str:
     return "noted, but the daemon has not taken it up yet; look again in a moment: tfwatch status"
 
 
+app.command("rotate-secret")(rotate_secret)
 app.command()(sandbox)
 
 
