@@ -16,11 +16,12 @@ from typing import Final
 from loguru import logger
 
 from tfwatch import __version__, disk
-from tfwatch.connections import LiveConfiguration, serving, speak
+from tfwatch.connections import LiveConfiguration, serving, speak, terms
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.webhooks import TakeWebhook
 from tfwatch.errors import ServiceError
 from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
@@ -34,6 +35,7 @@ from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders, SpoolUnusable
+from tfwatch.web.callers import Callers
 from tfwatch.web.server import WebServer
 from tfwatch.web.sight import Sight
 from tfwatch.web.site import Site
@@ -145,18 +147,25 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
             )
             figures = FiguresFile(folders, Inside(daemon), failed=daemon.fail)
             index.changed = figures.tell
-            daemon.companions = _accompany(daemon, configuration, figures)
+            take = TakeWebhook(
+                desk, log, daemon.workshop.told, apply=daemon.workshop.apply_told, failed=daemon.fail
+            )  # fmt: skip
+            daemon.companions = _accompany(daemon, configuration, figures, take)
             code = daemon.run()
             if code == EXIT_FINE:
                 figures.write_now()  # what was put down at the stop
             return code
 
 
-def _accompany(daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile) -> tuple[Companion, ...]:
+def _accompany(
+    daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile, take: TakeWebhook
+) -> tuple[Companion, ...]:
     """What runs beside the loop."""
     present = Inside(daemon)
-    site = Site(running=daemon, figures=present, sight=Sight(daemon, present, configuration.seen))
-    return (figures, WebServer(site, lambda: serving(configuration.config.web)))
+    callers = Callers(take, lambda: terms(configuration.config.webhooks))
+    sight = Sight(daemon, present, configuration.seen)
+    site = Site(running=daemon, figures=present, sight=sight, callers=callers)
+    return (figures, callers, WebServer(site, lambda: serving(configuration.config.web)))
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from tfwatch import language, local_time
-from tfwatch.config import Config, WebSettings, changed_sections, needs_restart
+from tfwatch.config import Config, WebhookSettings, WebSettings, changed_sections, needs_restart
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
@@ -26,6 +26,7 @@ from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool.intake import Limits
+from tfwatch.web.callers import Terms
 from tfwatch.web.site import Serving
 
 
@@ -259,6 +260,15 @@ def serving(web: WebSettings) -> Serving:
         token=web.token.get_secret_value() if web.token else "",
         hosts=frozenset(web.hosts),
         requests_per_second=web.requests_per_second,
+    )
+
+
+def terms(webhooks: WebhookSettings) -> Terms:
+    """Who may call in, and with secrets how old."""
+    return Terms(
+        secrets_file=webhooks.secrets_file,
+        max_secret_age_days=webhooks.max_secret_age_days,
+        tolerance_seconds=webhooks.tolerance_seconds,
     )
 
 

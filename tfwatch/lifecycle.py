@@ -25,6 +25,9 @@ TRANSITIONS: Final[Mapping[tuple[Stage | None, Event], tuple[Stage | None, ...]]
         (_O, Event.ATTEMPTED): (_C,),
         (_C, Event.ATTEMPTED): (_C,),
         (_C, Event.ACCEPTED): (_S,),
+        # a webhook told the order of one whose outcome was unknown: parked, or put into the outbox by a person
+        (_R, Event.ACCEPTED): (_S,),
+        (_O, Event.ACCEPTED): (_S,),
         (_S, Event.COMPLETED): (_D,),
         (_O, Event.REFUSED): (_R,),
         (_C, Event.REFUSED): (_R,),

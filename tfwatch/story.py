@@ -61,16 +61,21 @@ def tell(state: PackageState, rows: Sequence[DeliveryRecord], scene: Scene, when
         for n, row in enumerate(own)
         for text in words(row, when, is_first=n == 0)
     ]
-    flaw = read_detail(own[-1].detail)[0].get("flaw", "") if own else ""
+    said = [row for row in own if row.package]
+    flaw = read_detail(said[-1].detail)[0].get("flaw", "") if said else ""
     step = next_step(state, scene, when, flaw=flaw)
     return Story(state=state, lines=tuple(lines), where=whereabouts(state, scene), what_to_do=step)
 
 
 def rows_of(state: PackageState, rows: Iterable[DeliveryRecord]) -> list[DeliveryRecord]:
-    """The rows about a package under its name and, before it was renamed, its earlier ones; the log's order."""
+    """The rows about a package under its name and, before it was renamed, its earlier ones; the log's order.
+
+    Calls are about an order or a content, whatever its name.
+    """
     names, own = {state.name}, []
     for row in reversed(list(rows)):
-        if row.sha256 == state.sha256 and row.package in names:
+        is_call = row.event is Event.WEBHOOK and row.order_id in ("", state.order_id)
+        if row.sha256 == state.sha256 and (row.package in names or is_call):
             own.append(row)
             names |= {was for was in (read_detail(row.detail)[0].get("was"),) if was is not None}
     return own[::-1]

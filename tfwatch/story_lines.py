@@ -8,7 +8,7 @@ from typing import Final
 
 from tfwatch.language import ntr, tr
 from tfwatch.model import Actor, DeliveryRecord, Event, Stage, read_detail
-from tfwatch.wording import seconds
+from tfwatch.wording import call_in_words, seconds
 
 When = Callable[[datetime], str]
 """How a moment is shown to people."""
@@ -116,7 +116,11 @@ def _recovered(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> 
 
 
 def _webhook(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:
-    return tr("the service called") + _quote(message)
+    outcome, said = facts.get("outcome", ""), message or facts.get("word", "")
+    if "integration" not in facts:
+        return tr("the service called") + _quote(message)
+    what = call_in_words(outcome)
+    return tr("{integration} called: {what}", integration=facts["integration"], what=what) + _quote(said)
 
 
 def _other(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:

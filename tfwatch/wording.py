@@ -28,6 +28,20 @@ def held_since(word: str, since: datetime | None) -> str:
     return tr("{state} since {when}", state=state, when=date_and_time(since)) if since else state
 
 
+def call_in_words(outcome: str) -> str:
+    """What came of a webhook's call: `settled`, `kept`, …"""
+    words = {
+        "settled": tr("it settles its package"),
+        "kept": tr("its order is not known (yet); it is applied when it is"),
+        "pending": tr("the order is still pending"),
+        "late": tr("its package was settled before; nothing changes"),
+        "contradicted": tr("its package was settled otherwise before; nothing changes"),
+        "noted": tr("it says nothing of an order"),
+        "unreadable": tr("its body is neither a JSON object nor a form; nothing changes"),
+    }
+    return words.get(outcome, outcome)
+
+
 def work_in_words(doing: str) -> str:
     """What is being done to a package: `sending`, …"""
     words = {

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.due import DueQueue
+from tfwatch.delivery.limbo import Limbo
 from tfwatch.delivery.mirror import MirrorLog
 from tfwatch.delivery.moves import Moves
 from tfwatch.delivery.progress import Board
@@ -23,15 +24,18 @@ from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
 from tfwatch.delivery.submit import SubmitDelivery
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.told import ApplyTold
 from tfwatch.delivery.track import TrackDelivery
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.lanes import Lanes
+from tfwatch.ledger.calls import Subject
 from tfwatch.model import Integration, Package, Stage
 from tfwatch.retry import moments
 from tfwatch.spool.watcher import Bell
 
 _TRACKING_LANES: Final = 2
+_TOLD_LANES: Final = 2
 _NEVER: Final = float("inf")
 _LAST_WORD_SECONDS: Final = 3.0
 """At a stop, a transcription service has so long to answer; then its connections are cut, and each call ends."""
@@ -88,9 +92,10 @@ class Workshop:
         self._in_flight = 0
         self._lock = threading.Lock()
         self._rng = random.Random()  # noqa: S311  spreads calls, protects nothing
-        self._limbo: dict[str, float] = {}
+        self._limbo = Limbo()
         self._polls: DueQueue[_Key] = DueQueue()
         self._backups: DueQueue[_Key] = DueQueue()
+        self._told: DueQueue[Subject] = DueQueue()
         self._sheet_bell = threading.Event()
         self._moves_bell = Bell()
         stopping = stop.is_set
@@ -104,6 +109,9 @@ class Workshop:
         )
         self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
         self.track = TrackDelivery(desk, delivered=self._on_delivered)
+        self.told = ApplyTold(
+            desk, delivered=self._on_delivered, left_claimed=self._limbo.take_out, release=self.admission.release
+        )
         self.mirror = MirrorLog(log_path, desk.index)
         self.moves = Moves(
             desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self._on_delivered
@@ -116,12 +124,13 @@ class Workshop:
             switch=switches[Integration.GOTRANSCRIPT],
             rollback=rollback,
             store=self.store,
+            told=self.told,
             stopping=stopping,
             accepted=self._on_accepted,
             delivered=self._on_delivered,
             in_limbo=self.wait_in_limbo,
         )
-        polls, backups = self._polls, self._backups
+        polls, backups, told = self._polls, self._backups, self._told
         self._submit_lanes = Lanes(
             "submit", take=self._claims.get, do=self._do_claim, end_one=self._end_one_claimer, failed=failed
         )
@@ -129,6 +138,7 @@ class Workshop:
         self._backup_lanes = Lanes(
             "backup", take=backups.take, do=self._do_backup, end_one=backups.end_one, failed=failed
         )
+        self._told_lanes = Lanes("told", take=told.take, do=self._do_told, end_one=told.end_one, failed=failed)
         self._threads = [
             threading.Thread(target=self._mirror_rows, name="sheet", daemon=True),
             threading.Thread(target=self._follow_moves, name="moves", daemon=True),
@@ -146,7 +156,10 @@ class Workshop:
                 # The clock may have been set back since: never longer than it was to wait when that was decided.
                 seconds = min(state.retry_at - now, state.retry_at - state.changed_at).total_seconds()
                 self.waiting.put(state.name, self._desk.folders.look(Stage.OUTBOX, state.name), seconds)
+        for subject in index.calls.all_told():
+            self._told.put(subject, 0.0)
         self._track_lanes.resize(_TRACKING_LANES)
+        self._told_lanes.resize(_TOLD_LANES)
         for thread in self._threads:
             thread.start()
 
@@ -163,8 +176,7 @@ class Workshop:
         """
         self.waiting.free_all()
         self._bell.ring(Stage.OUTBOX.value)
-        with self._lock:
-            self._limbo = dict.fromkeys(self._limbo, 0.0)
+        self._limbo.free_all()
         if self._configuration.wiring.storage is not None:
             for state, moment in zip(self._desk.index.unbacked(), moments(self._rng), strict=False):
                 self._backups.put((state.sha256, state.name), moment)
@@ -178,13 +190,13 @@ class Workshop:
         self._moves_bell.ring("stop")
         self._put_down_claims()
         callers = (self._submit_lanes, self._track_lanes)
-        for lanes in (*callers, self._backup_lanes):
+        for lanes in (*callers, self._told_lanes, self._backup_lanes):
             lanes.resize(0)
         last_word = min(deadline, time.monotonic() + _LAST_WORD_SECONDS)
         port = self._configuration.wiring.transcription
         if not all(lanes.join(last_word) for lanes in callers) and port is not None:
             port.close()
-        ended = [lanes.join(deadline) for lanes in (*callers, self._backup_lanes)]
+        ended = [lanes.join(deadline) for lanes in (*callers, self._told_lanes, self._backup_lanes)]
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -239,32 +251,23 @@ class Workshop:
 
     def wait_in_limbo(self, name: str, seconds: float) -> None:
         """A package whose outcome is unknown waits in claimed/ for its next round."""
-        with self._lock:
-            self._limbo[name] = time.monotonic() + seconds
+        self._limbo.put(name, seconds)
         self._bell.ring("limbo")
 
     def limbo_due(self) -> float | None:
         """Seconds until the first of those may be tried again; None when there is none."""
-        with self._lock:
-            due = min(self._limbo.values(), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
+        return self._limbo.next_due()
 
     def dispatch_limbo(self, *, is_probe: bool = False) -> bool:
         """Try those again whose time has come, as far as there is room; one of them as the probe. True if any."""
-        now = time.monotonic()
-        with self._lock:
-            due = [name for name, moment in self._limbo.items() if moment <= now]
-        was_any = False
-        for name in due:
+        was_any, now = False, time.monotonic()
+        for name in self._limbo.due():
             if self.room <= 0 or (is_probe and was_any):
                 break
             if not self._desk.in_work.take(name):
-                # Whoever holds it says nothing when it lets go.
-                with self._lock:
-                    self._limbo[name] = now + _LOOK_AT_HELD
+                self._limbo.put_off(name, _LOOK_AT_HELD)  # whoever holds it says nothing when it lets go
                 continue
-            with self._lock:
-                del self._limbo[name]
+            self._limbo.take_out(name)
             self.dispatch(Claim(name=name, dropped_as=name, recovered=True, probe=is_probe, taken_at=now))
             was_any = True
         return was_any
@@ -284,6 +287,14 @@ class Workshop:
         else:
             self._bell.ring("lane")
 
+    def apply_told(self, subject: Subject) -> None:
+        """A webhook told a verdict that is on disk: bring its package where that says. Any thread may call this."""
+        self._told.put(subject, 0.0)
+
+    def _do_told(self, subject: Subject) -> None:
+        if (again := self.told.apply(subject)) is not None:
+            self._told.put(subject, again)
+
     def _do_backup(self, key: _Key) -> None:
         if not self._switches[Integration.S3].stand.open:
             return  # switching it on makes everything due again
@@ -301,6 +312,9 @@ class Workshop:
     def _on_accepted(self, package: Package) -> None:
         self.track.accepted(package)
         self._polls.put((package.sha256, package.name), self._configuration.wiring.policy.poll_seconds)
+        state = self._desk.index.package(package.sha256, package.name)
+        if state is not None and self._desk.index.calls.told(told := Subject(state.order_id, state.sha256)):
+            self.apply_told(told)
 
     def _on_delivered(self, package: Package) -> None:
         if self._configuration.wiring.storage is not None:

@@ -96,7 +96,7 @@ def test_every_key_named_exists(guide: Path) -> None:
     sections = {key.rsplit(".", n)[0] for key in KEYS for n in (1, 2, 3)}
     dotted = re.compile(rf"(?:{'|'.join(Config.model_fields)})(?:\.[a-z0-9_]+)+")
     named = {found for code in code_in(text_of(guide)) for found in dotted.findall(code)}
-    files = {name for name in named if name.endswith((".csv", ".yaml", ".md"))}
+    files = {name for name in named if name.endswith((".csv", ".yaml", ".md", ".json"))}
     assert named
     assert set() == named - files - KEYS - sections
 

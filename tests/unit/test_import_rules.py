@@ -17,13 +17,14 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors", "disk", "language", "local_time", "wording"),
+    "words": ("model", "errors", "disk", "language", "foreign", "local_time", "wording"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),
     "requests": ("requests",),
     "lanes": ("lanes",),
     "settings": ("config", "settings_*"),
+    "secrets": ("webhook_secrets", "webhook_rotation"),
     "delivery": ("delivery", "delivery.*"),
     "adapters": ("adapters", "adapters.*"),
     "logs": ("observe", "observe.logs"),
@@ -54,19 +55,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "requests": ("words", "spool"),
     "lanes": (),
     "settings": ("words",),
+    "secrets": ("words",),
     "delivery": (*HOUSE, "requests"),
     "adapters": ("words", "policy"),
     "logs": ("words",),
     "figures": HOUSE,
     "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs", "figures"),
     "reading": (*HOUSE, "settings", "figures"),
-    "web": (*HOUSE, "requests", "delivery", "logs", "figures", "daemon", "reading"),
+    "web": (*HOUSE, "requests", "secrets", "delivery", "logs", "figures", "daemon", "reading"),
     "composition": (
         *(*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "reading", "web"),
     ),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
-    "commands": (*HOUSE, "requests", "settings", "figures", "reading", "composition", "sandbox", "demo"),
+    "commands": (*HOUSE, "requests", "settings", "secrets", "figures", "reading", "composition", "sandbox", "demo"),
 }
 """A room → the rooms it may import, besides itself. Downwards only."""
 
@@ -86,6 +88,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "yaml": ("settings_yaml", "demo.run"),
     "typer": ("cli", "cli_*", "terminal", "sandbox.__main__"),
     "starlette": ("web.*", "sandbox.*"),
+    "standardwebhooks": ("web.signatures", "sandbox.callbacks"),
     "uvicorn": ("web.listener", "web.wire", "sandbox.*"),
     "rich": ("cli", "cli_*", "terminal", "report", "why", "demo.*"),
 }
@@ -104,7 +107,7 @@ SETTINGS_ORDER = (
 
 NO_SENSES = ("time", "socket", "subprocess", "threading", "sqlite3", "shutil", "pathlib", "loguru", "datetime.now")
 PURE = (
-    *("model", "errors", "lifecycle", "retry", "ports", "settings_values"),
+    *("model", "errors", "lifecycle", "retry", "ports", "settings_values", "foreign", "delivery.callback"),
     *(
         "ledger.rows",
         "ledger.counting",
@@ -117,12 +120,19 @@ PURE = (
 )
 """Policy: no clock, no thread, no disk, no log. What they need of these is an argument."""
 
-SILENT = ("words", "policy", "spool", "ledger", "settings", "requests", "lanes")
+SILENT = ("words", "policy", "spool", "ledger", "settings", "secrets", "requests", "lanes")
 """Rooms that don't log: they return or raise."""
 
 BUILDERS = {
-    "os.path.join": ("spool.places", "spool.folders", "spool.durable", "settings_*", "demo.*"),
-    "os.rename": ("spool.folders", "spool.durable", "spool.renames", "ledger.opening", "demo.drops"),
+    "os.path.join": ("spool.places", "spool.folders", "spool.durable", "settings_*", "webhook_rotation", "demo.*"),
+    "os.rename": (
+        "spool.folders",
+        "spool.durable",
+        "spool.renames",
+        "ledger.opening",
+        "webhook_rotation",
+        "demo.drops",
+    ),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),
     "os.symlink": (),
@@ -133,7 +143,8 @@ BUILDERS = {
     "shutil": ("demo.*",),
 }
 """Who builds paths, moves files and makes folders. In the spool these are spool/places.py and spool/folders.py; the
-log moves its own file; settings look beside config.yaml; demo and sandbox have places of their own."""
+log and the file with webhook secrets move their own; settings look beside config.yaml; demo and sandbox have places
+of their own."""
 
 
 @cache

@@ -16,6 +16,7 @@ from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim, Recognition
+from tfwatch.delivery.traces import AwaitedTraces
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.delivery.wiring import Policy
@@ -63,6 +64,7 @@ class Admission:
         self._board = board
         self._stopping = stopping
         self._recognition = Recognition(desk, self._put_back)
+        self._awaited = AwaitedTraces(desk.index)
         self._unreadable: dict[str, str] = {}
 
     def admit(self, claim: Claim, fd: int, policy: Policy) -> Admitted | None:
@@ -280,6 +282,8 @@ class Admission:
         self, claim: Claim, sha256: Sha256, size: int, trace_id: TraceId | None, state: PackageState | None = None
     ) -> Package:
         known = TraceId(state.trace_id) if state and state.trace_id else None
+        if not (trace_id or known):
+            known = self._awaited.trace(claim.name, sha256)
         return Package(
             name=claim.name, sha256=sha256, bytes=size, trace_id=trace_id or known or TraceId(secrets.token_hex(16))
         )

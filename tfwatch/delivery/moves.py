@@ -15,6 +15,7 @@ from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import moved_in_words
+from tfwatch.delivery.told import was_cut_short
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
@@ -61,7 +62,7 @@ class Moves:
 
         What may not be read, or the disk doesn't give, is told and looked at again by the next sweep, whenever that is.
         `recovering`: the daemon has just started, so a settled package still in submitted/ is a move of its own that
-        a crash cut short, not a person's; also when it can't be read until later.
+        a crash cut short (`was_cut_short`), not a person's; also when it can't be read until later.
         """
         try:
             return self._sweep(recovering=recovering)
@@ -131,8 +132,8 @@ class Moves:
         state = self._displaced(sha256, name)
         if state is None:
             self._put_there(stage, name, sha256, size)
-        elif recovering and stage is Stage.SUBMITTED and state.event in (Event.COMPLETED, Event.REFUSED):
-            self._finish(state, name)
+        elif recovering and was_cut_short(self._desk.index, stage, state):
+            self._finish(stage, state, name)
         else:
             self._moved(stage, name, state)
         return True
@@ -175,7 +176,8 @@ class Moves:
 
     def _put_there(self, stage: Stage, name: str, sha256: Sha256, size: int) -> None:
         """A ZIP the log has never seen: a person took it out of the outbox before the daemon did."""
-        package = Package(name=name, sha256=sha256, bytes=size, trace_id=TraceId(secrets.token_hex(16)))
+        trace_id = self._desk.index.calls.awaited_trace(name) or TraceId(secrets.token_hex(16))
+        package = Package(name=name, sha256=sha256, bytes=size, trace_id=trace_id)
         where = Whereabouts(file=stage, log=Stage.OUTBOX, status=Status.WAITING)
         self._log_move(package, where, stage, write_detail(moved_in_words(Stage.OUTBOX, stage), dropped=name))
         self._follow(package, stage, order_id="")
@@ -191,17 +193,17 @@ class Moves:
             self._desk.folders.remove_reason(state.name)
         self._follow(package, stage, order_id=state.order_id)
 
-    def _finish(self, state: PackageState, name: str) -> None:
+    def _finish(self, stage: Stage, state: PackageState, name: str) -> None:
         """A crash came between the fact and the rename."""
         assert state.stage is not None
-        where = Whereabouts(file=Stage.SUBMITTED, log=state.stage, status=state.status)
+        where = Whereabouts(file=stage, log=state.stage, status=state.status)
         if name != state.name:
-            self._desk.move(Stage.SUBMITTED, name, Stage.SUBMITTED, state.name)
-        reason = None
-        if state.stage is Stage.REJECTED:
-            reason = reasons.after_a_crash(state)
+            self._desk.move(stage, name, stage, state.name)
+        reason = reasons.after_a_crash(state) if state.stage is Stage.REJECTED else None
         detail = tr("finished an interrupted move into {stage}/", stage=state.stage)
         self._desk.settle(package_of(state), Event.RECOVERED, where, detail=detail, reason=reason)
+        if stage is Stage.REJECTED:
+            self._desk.folders.remove_reason(state.name)
 
     def _log_move(self, package: Package, where: Whereabouts, stage: Stage, detail: str) -> None:
         reason = None

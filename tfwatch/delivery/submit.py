@@ -19,6 +19,7 @@ from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.told import ApplyTold
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts
@@ -49,6 +50,7 @@ class SubmitDelivery:
         switch: Switch,
         rollback: Rollback,
         store: Store,
+        told: ApplyTold,
         stopping: Callable[[], bool],
         accepted: Callable[[Package], None],
         delivered: Callable[[Package], None],
@@ -66,6 +68,7 @@ class SubmitDelivery:
             desk, waiting=waiting, switch=switch, rollback=rollback, in_limbo=in_limbo, clock=clock, rng=rng
         )
         self._store = store
+        self._told = told
         self._stopping = stopping
         self._accepted = accepted
         self._delivered = delivered
@@ -138,6 +141,9 @@ class SubmitDelivery:
             return
         if where.log is not Stage.CLAIMED and content.unknown and not self._requeued_by(admitted):
             self._refuse_unknown_twin(claim, admitted)
+            return
+        if content.unknown and (told := self._told.of_unknown(admitted.package.sha256)) is not None:
+            self._told.accept(admitted.package, where, told)
             return
         if claim.purpose == "back up":
             self._store.back_up_waiting(claim, admitted, wiring)

@@ -19,9 +19,13 @@ def settle_verdict(
     message: str,
     code: int | None,
     duration_ms: int | None,
+    via: str | None = None,
 ) -> Whereabouts:
-    """Settle a package of submitted/ on a final verdict. `duration_ms`: since it was accepted."""
-    detail = write_detail(message, by="service", word=word or None)
+    """Settle a package of submitted/ on a final verdict. `duration_ms`: since it was accepted.
+
+    `via`: how the verdict came, when nobody had asked for it.
+    """
+    detail = write_detail(message, by="service", word=word or None, via=via)
     if verdict is Verdict.COMPLETED:
         return desk.settle(
             package, Event.COMPLETED, where, order_id=order_id, code=code, duration_ms=duration_ms, detail=detail

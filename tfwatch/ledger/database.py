@@ -21,11 +21,14 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "integration": "name",
         "total": "figure, integration, word",
         "running": "second",
+        "call": "integration, message",
+        "told": "order_id, sha256",
+        "awaited": "job_id",
     }
 )
 """All that is computed from the log's rows, with what tells a table's rows apart; `meta` says how far that went."""
 
-_SCHEMA_VERSION: Final = 5
+_SCHEMA_VERSION: Final = 6
 
 ROLLING: Final = (
     *("accepted", "completed", "failed", "sending_ms", "sendings"),
@@ -68,6 +71,15 @@ CREATE TABLE total (
     PRIMARY KEY (figure, integration, word)
 ) WITHOUT ROWID;
 CREATE TABLE running (second INTEGER PRIMARY KEY, {", ".join(f"{name} INTEGER NOT NULL" for name in ROLLING)});
+CREATE TABLE call (
+    integration TEXT NOT NULL, message TEXT NOT NULL, outcome TEXT NOT NULL, trace_id TEXT NOT NULL,
+    PRIMARY KEY (integration, message)
+) WITHOUT ROWID;
+CREATE TABLE told (
+    order_id TEXT NOT NULL, sha256 TEXT NOT NULL, verdict TEXT NOT NULL, word TEXT NOT NULL, message TEXT NOT NULL,
+    at TEXT NOT NULL, PRIMARY KEY (order_id, sha256)
+) WITHOUT ROWID;
+CREATE TABLE awaited (job_id BLOB PRIMARY KEY, trace_id TEXT NOT NULL) WITHOUT ROWID;
 """
 
 

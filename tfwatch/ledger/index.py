@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tfwatch.ledger import figures
+from tfwatch.ledger.calls import Calls
 from tfwatch.ledger.database import (
     BESIDE_BYTES,
     TABLES,
@@ -65,6 +66,7 @@ class Index:
         self._lock = threading.Lock()
         self._mistrusted = False
         self._is_ours = not read_only
+        self.calls = Calls(self._all)
         with on_disk(path):
             if read_only:
                 self._writer = self._reader = connect_read_only(path)
@@ -180,6 +182,10 @@ class Index:
             accepted_at=moment_of(accepted_at),
             order_id=order_id or "",
         )
+
+    def with_order(self, order_id: str) -> PackageState | None:
+        """The package that was last accepted under an order id."""
+        return next(self._states("WHERE order_id = ? ORDER BY changed_at DESC", spelled_out(order_id)), None)
 
     def knows_order(self, order_id: str) -> bool:
         """Whether an order id stands in the log already."""

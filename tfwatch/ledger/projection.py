@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tfwatch.ledger.calls import CallKeeper
 from tfwatch.ledger.database import spelled_out
 from tfwatch.ledger.figures import Counting
 from tfwatch.ledger.states import COLUMNS
@@ -29,12 +30,14 @@ class Projector:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._writer = connection
         self._counting = Counting(connection)
+        self._calls = CallKeeper(connection)
         self._rows: dict[_Key, dict[str, Any]] = {}
 
     def apply(self, record: DeliveryRecord) -> None:
         """Add one fact."""
         facts, message = read_detail(record.detail)
         self._counting.add(record, facts)
+        self._calls.add(record, facts, message)
         if record.package:
             self._apply_package(record, facts, message)
         if record.event in _SWITCHING:
@@ -58,6 +61,8 @@ class Projector:
             self._counting.moved(self._row(record.sha256, name)["stage"], None)
         left = row["stage"]
         row |= {"name": name, "changed_at": at}
+        if not row["first_at"]:
+            self._calls.package_began(record.package)
         row["first_at"] = row["first_at"] or at
         row["trace_id"] = record.trace_id or row["trace_id"]
         row["bytes"] = record.bytes if record.bytes is not None else row["bytes"]

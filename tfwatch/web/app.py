@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tfwatch.web import answers, figures, health, page
+from tfwatch.web import answers, figures, health, page, webhooks
 from tfwatch.web.guard import Guard
 from tfwatch.web.rate import Rate
 from tfwatch.web.site import Serving, Site
@@ -21,7 +21,12 @@ MOST_BODY_BYTES: Final = 64 * 1024
 
 def create_app(site: Site, serving: Serving, rate: Rate) -> ASGIApp:
     """Everything that is served under this configuration."""
-    routes = [*health.routes(site.running), *figures.routes(site.figures), *page.routes(site.sight)]
+    routes = [
+        *health.routes(site.running),
+        *figures.routes(site.figures),
+        *page.routes(site.sight),
+        *webhooks.routes(site.callers),
+    ]
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _told, Exception: _failed},

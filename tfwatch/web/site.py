@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tfwatch.observe.metrics import Source
 from tfwatch.observe.state import Running
+from tfwatch.web.callers import Callers
 from tfwatch.web.sight import Sight
 
 
@@ -34,3 +35,4 @@ class Site:
     running: Running
     figures: Source
     sight: Sight
+    callers: Callers
