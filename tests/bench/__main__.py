@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import first_byte, fsck, history, idle, large, throughput
+from tests.bench import callbacks, first_byte, fsck, history, idle, large, throughput
 from tests.bench.figures import Figure, shown
 from tests.bench.proc import Stolen
 from tests.bench.rig import HOMES, Rig
@@ -31,6 +31,7 @@ BENCHMARKS: Mapping[str, Callable[[Rig], list[Figure]]] = {
     "idle": idle.measure,
     "history": history.measure,
     "fsck": fsck.measure,
+    "callbacks": callbacks.measure,
 }
 _MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]"}
 _LEAST_WIDTH = 140
