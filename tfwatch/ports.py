@@ -3,7 +3,7 @@ every implementation, fake and real."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -105,6 +105,23 @@ class BackupStoragePort(Protocol):
 
         A storage that computes no SHA-256 of its own is believed the one that was stored beside the object.
         A bucket that isn't there is a `ServiceError`: not each of its objects is missing.
+        """
+        ...
+
+    def fetch(
+        self,
+        key: str,
+        sha256: Sha256,
+        size: int,
+        *,
+        write: Callable[[bytes], object],
+        stopping: Callable[[], bool],
+    ) -> Kept:
+        """Read an object to its end, giving its bytes in order to `write`, at most a MiB at a time.
+
+        `found`: what was given has this size in bytes and this SHA-256. `missing`, `differs`: whatever was given is
+        worth nothing. A connection that breaks is taken up where it broke; memory does not grow with the object. Also
+        raises `Stopping`, and whatever `write` raises. A bucket that isn't there is a `ServiceError`.
         """
         ...
 

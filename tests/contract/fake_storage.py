@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,8 +16,8 @@ _CHUNK = 64 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class FakeStorage:
-    """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store` and
-    `verify`, and told by those of `probe`."""
+    """What was stored, by key. `failures`: raised one by one, before anything else, by the next calls of `store`,
+    `verify` and `fetch`, and told by those of `probe`."""
 
     bucket: str = "backups"
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -45,6 +46,28 @@ class FakeStorage:
         if key not in self.objects:
             return "missing"
         return "found" if (len(self.objects[key]), self._sha256(key)) == (size, sha256) else "differs"
+
+    def fetch(
+        self,
+        key: str,
+        sha256: Sha256,
+        size: int,
+        *,
+        write: Callable[[bytes], object],
+        stopping: Callable[[], bool],
+    ) -> Kept:
+        if self.failures:
+            raise self.failures.pop(0)
+        if key not in self.objects:
+            return "missing"
+        content = self.objects[key]
+        if len(content) != size:
+            return "differs"
+        for start in range(0, size, _CHUNK):
+            if stopping():
+                raise Stopping
+            write(content[start : start + _CHUNK])
+        return "found" if self._sha256(key) == sha256 else "differs"
 
     def presign(self, key: str, *, expires_seconds: int) -> str:
         return f"https://storage.invalid/{self.bucket}/{key}?expires={expires_seconds}"

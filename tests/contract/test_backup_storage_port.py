@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -307,6 +308,65 @@ def test_a_look_tells_found_missing_and_differs(place: Place, make: Callable[...
     assert "differs" == place.storage.verify(backup.key, Sha256("0" * 64), size)
     place.plant(backup.key, b"x" * size, {})
     assert "differs" == place.storage.verify(backup.key, sha256, size)
+
+
+@pytest.mark.parametrize("size", [22, 20_000, PART + 1])
+def test_what_is_fetched_is_what_was_stored(place: Place, make: Callable[..., Backup], size: int) -> None:
+    """Every byte comes back, in order and in pieces of at most a MiB, and is found to be it."""
+    backup = make(size)
+    place.storage.store(backup)
+    pieces: list[bytes] = []
+
+    kept = place.storage.fetch(
+        backup.key, backup.package.sha256, size, write=pieces.append, stopping=lambda: False
+    )  # fmt: skip
+
+    assert "found" == kept
+    with backup.open_zip() as zip_file:
+        assert zip_file.read() == b"".join(pieces)
+    assert max(map(len, pieces)) <= MIB
+
+
+def test_a_fetch_tells_missing_and_differs(place: Place, make: Callable[..., Backup]) -> None:
+    """Nothing there, another size, other bytes of that size: none of them is taken for the package."""
+    backup = make(20_000)
+    wanted = (backup.key, backup.package.sha256)
+    got: list[bytes] = []
+    assert "missing" == place.storage.fetch(*wanted, 20_000, write=got.append, stopping=lambda: False)
+    assert [] == got
+
+    place.plant(backup.key, b"x" * 20_000, {"sha256": backup.package.sha256})
+
+    assert "differs" == place.storage.fetch(*wanted, 20_001, write=got.append, stopping=lambda: False)
+    assert [] == got
+    assert "differs" == place.storage.fetch(*wanted, 20_000, write=got.append, stopping=lambda: False)
+
+
+def test_stopping_cuts_a_fetch_short(place: Place, make: Callable[..., Backup]) -> None:
+    """Who is told to stop reads no further."""
+    backup = make(2 * PART)
+    place.storage.store(backup)
+    got: list[bytes] = []
+
+    with pytest.raises(Stopping):
+        place.storage.fetch(
+            backup.key, backup.package.sha256, 2 * PART, write=got.append, stopping=lambda: bool(got)
+        )  # fmt: skip
+
+    assert sum(map(len, got)) <= MIB
+
+
+def test_what_the_writer_raises_comes_out(place: Place, make: Callable[..., Backup]) -> None:
+    """A full disk is no failure of the storage's: whoever writes says what it is."""
+    backup = make(20_000)
+    place.storage.store(backup)
+
+    def full(piece: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        place.storage.fetch(backup.key, backup.package.sha256, 20_000, write=full, stopping=lambda: False)
+    assert errno.ENOSPC == raised.value.errno
 
 
 def test_fakes_failures_are_raised_once() -> None:

@@ -16,8 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.support import s3_servers
+from tests.support.forwarder import Forwarder
 from tests.support.s3_servers import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from tfwatch.adapters import s3
+from tfwatch.adapters.s3_reading import STRETCH
 from tfwatch.errors import ServiceError, ServiceFailure, Stopping, TransientError
 from tfwatch.model import Backup, Package, Sha256, TraceId
 
@@ -319,3 +321,40 @@ def test_answers_are_sorted_by_whom_they_concern(
 
     assert status == raised.value.code
     assert hint in raised.value.hint
+
+
+def test_a_fetch_that_breaks_goes_on_where_it_broke(seaweed: S3Server) -> None:
+    """However often the line is cut, once in each stretch at least: every byte comes once, and in order."""
+    content = os.urandom(STRETCH + 2 * MIB)
+    backup = backup_of(content)
+    s3.connect(settings_for(seaweed)).store(backup)
+    got, cuts = bytearray(), [MIB, STRETCH // 2, STRETCH + MIB]
+    with Forwarder(seaweed.url) as way:
+        storage = s3.connect(settings_for(replace(seaweed, url=way.url)))
+
+        def write(piece: bytes) -> None:
+            got.extend(piece)
+            if cuts and len(got) >= cuts[0]:
+                cuts.pop(0)
+                way.shut()
+                way.open()
+
+        kept = storage.fetch(backup.key, backup.package.sha256, len(content), write=write, stopping=lambda: False)
+
+    assert ("found", []) == (kept, cuts)
+    assert content == bytes(got)
+
+
+def test_a_fetch_that_never_gets_on_gives_up(seaweed: S3Server) -> None:
+    """The line is gone for good: a `TransientError` after a few tries, not an endless wait."""
+    backup = backup_of(os.urandom(12 * MIB))
+    s3.connect(settings_for(seaweed)).store(backup)
+    with Forwarder(seaweed.url) as way:
+        storage = s3.connect(settings_for(replace(seaweed, url=way.url)))
+
+        def write(piece: bytes) -> None:
+            way.shut()
+
+        with pytest.raises(TransientError):
+            storage.fetch(backup.key, backup.package.sha256, 12 * MIB, write=write, stopping=lambda: False)
+        way.open()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
-from urllib.parse import quote
 
 import backoff
 
 from tfwatch.adapters.s3_body import Body, stretches
 from tfwatch.adapters.s3_client import S3Settings, make_client
 from tfwatch.adapters.s3_errors import hints, translated
+from tfwatch.adapters.s3_headers import Proof, base64, metadata
 from tfwatch.adapters.s3_probe import probe
+from tfwatch.adapters.s3_reading import Reading
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
 from tfwatch.language import number, tr
 from tfwatch.model import Backup, Sha256, StoredObject
@@ -35,20 +34,11 @@ _CHUNK: Final = _MIB
 _TRIES: Final = 4
 _LONGEST_PAUSE: Final = 1.0
 _MAX_ABORTS: Final = 10_000
-_MAX_METADATA: Final = 512
 
 
 def connect(settings: S3Settings) -> BackupStoragePort:
     """A storage for these settings. Makes no request."""
     return _S3Storage(settings)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Proof:
-    """What the server must show for the bytes that were sent: any of `checksums`, or `etag` if it has none."""
-
-    checksums: frozenset[str]
-    etag: str
 
 
 class _S3Storage:
@@ -67,21 +57,36 @@ class _S3Storage:
         return StoredObject(bucket=self._bucket, key=backup.key, bytes=backup.package.bytes, existed=existed)
 
     def verify(self, key: str, sha256: Sha256, size: int) -> Kept:
-        try:
-            head = self._call(_never, lambda: self._head_of(key))
-        except ServiceError as refused:
-            if refused.code == 404:
-                self._require_bucket()
-                return "missing"
-            raise
+        head = self._look(key)
+        if head is None:
+            return "missing"
         if head["ContentLength"] != size:
             return "differs"
-        expected, checksum = _base64(bytes.fromhex(sha256)), head.get("ChecksumSHA256")
+        expected, checksum = base64(bytes.fromhex(sha256)), head.get("ChecksumSHA256")
         if checksum == expected:
             return "found"
         if checksum and head.get("ChecksumType") == "FULL_OBJECT":
             return "differs"
         return "found" if head["Metadata"].get("sha256") == sha256 else "differs"
+
+    def fetch(
+        self,
+        key: str,
+        sha256: Sha256,
+        size: int,
+        *,
+        write: Callable[[bytes], object],
+        stopping: Callable[[], bool],
+    ) -> Kept:
+        head = self._look(key)
+        if head is None:
+            return "missing"
+        if head["ContentLength"] != size:
+            return "differs"
+        reading = Reading(self._client, self._bucket, key, etag=head["ETag"], size=size, write=write, stopping=stopping)
+        while not reading.is_done:
+            self._call(stopping, reading.go_on)
+        return "found" if reading.sha256 == sha256 else "differs"
 
     def presign(self, key: str, *, expires_seconds: int) -> str:
         with translated(self._secrets):
@@ -112,7 +117,7 @@ class _S3Storage:
         same = head["ContentLength"] == package.bytes and head["Metadata"].get("sha256") == package.sha256
         return same and self._is_whole(backup, head, proof=None)
 
-    def _read_back(self, backup: Backup, proof: _Proof) -> None:
+    def _read_back(self, backup: Backup, proof: Proof) -> None:
         head = self._head(backup)
         if head["ContentLength"] != backup.package.bytes:
             sizes = {"there": number(head["ContentLength"]), "here": number(backup.package.bytes)}
@@ -120,10 +125,10 @@ class _S3Storage:
         if not self._is_whole(backup, head, proof):
             raise TransientError(tr("S3: {key} does not read back as it was sent", key=ascii(backup.key)))
 
-    def _is_whole(self, backup: Backup, head: HeadObjectOutputTypeDef, proof: _Proof | None) -> bool:
+    def _is_whole(self, backup: Backup, head: HeadObjectOutputTypeDef, proof: Proof | None) -> bool:
         """By the server's own checksum where it has one, by its MD5 else, by reading the object where neither fits."""
         checksum = head.get("ChecksumSHA256")
-        if checksum == _base64(bytes.fromhex(backup.package.sha256)):
+        if checksum == base64(bytes.fromhex(backup.package.sha256)):
             return True
         if proof is not None and (checksum in proof.checksums if checksum else head["ETag"].strip('"') == proof.etag):
             return True
@@ -134,6 +139,16 @@ class _S3Storage:
 
     def _head_of(self, key: str) -> HeadObjectOutputTypeDef:
         return self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+
+    def _look(self, key: str) -> HeadObjectOutputTypeDef | None:
+        """What is known of an object; None when it isn't there, though its bucket is."""
+        try:
+            return self._call(_never, lambda: self._head_of(key))
+        except ServiceError as refused:
+            if refused.code != 404:
+                raise
+        self._require_bucket()
+        return None
 
     def _require_bucket(self) -> None:
         """A HEAD is answered 404 without a word, whether it is the object that isn't there or the whole bucket."""
@@ -157,9 +172,9 @@ class _S3Storage:
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    def _put(self, backup: Backup) -> _Proof:
+    def _put(self, backup: Backup) -> Proof:
         package = backup.package
-        checksum = _base64(bytes.fromhex(package.sha256))
+        checksum = base64(bytes.fromhex(package.sha256))
         with backup.open_zip() as zip_file:
             body = _body(backup, zip_file, 0, package.bytes, hashlib.sha256())
             try:
@@ -170,7 +185,7 @@ class _S3Storage:
                         Key=backup.key,
                         Body=_rewound(body),
                         ChecksumSHA256=checksum,
-                        Metadata=_metadata(backup),
+                        Metadata=metadata(backup),
                     ),
                 )
             except TransientError:
@@ -181,16 +196,16 @@ class _S3Storage:
         if body.sha256.hexdigest() != package.sha256:
             self._call(backup.stopping, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
             raise ContentChanged(tr("not the bytes that were inspected"))
-        return _Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
+        return Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
 
     # --- many parts -------------------------------------------------------------------------------------------------
 
-    def _put_parts(self, backup: Backup) -> _Proof:
+    def _put_parts(self, backup: Backup) -> Proof:
         self._abort_leftovers(backup)
         upload = self._call(
             backup.stopping,
             lambda: self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=backup.key, ChecksumAlgorithm="SHA256", Metadata=_metadata(backup)
+                Bucket=self._bucket, Key=backup.key, ChecksumAlgorithm="SHA256", Metadata=metadata(backup)
             ),
         )["UploadId"]
         try:
@@ -199,7 +214,7 @@ class _S3Storage:
             self._abort_quietly(backup.key, upload)
             raise
 
-    def _send_and_complete(self, backup: Backup, upload: str) -> _Proof:
+    def _send_and_complete(self, backup: Backup, upload: str) -> Proof:
         package = backup.package
         parts: list[CompletedPartTypeDef] = []
         digests, md5s = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -220,13 +235,13 @@ class _S3Storage:
                 Bucket=self._bucket, Key=backup.key, UploadId=upload, MultipartUpload={"Parts": parts}
             ),
         )
-        composite = _base64(digests.digest())
+        composite = base64(digests.digest())
         # Amazon, MinIO and SeaweedFS name the number of parts in a composite checksum; moto leaves it out.
         checksums = frozenset({composite, f"{composite}-{len(parts)}"})
-        return _Proof(checksums=checksums, etag=f"{md5s.hexdigest()}-{len(parts)}")
+        return Proof(checksums=checksums, etag=f"{md5s.hexdigest()}-{len(parts)}")
 
     def _send_part(self, backup: Backup, upload: str, number: int, body: Body, digest: bytes) -> CompletedPartTypeDef:
-        checksum = _base64(digest)
+        checksum = base64(digest)
         try:
             answer = self._call(
                 backup.stopping,
@@ -330,17 +345,3 @@ def _rewound(body: Body) -> Any:
     """The body at its beginning, for each try anew. Any: boto3 asks for an IO, but needs read, seek and tell."""
     body.rewind()
     return body
-
-
-def _metadata(backup: Backup) -> dict[str, str]:
-    words = {"sha256": backup.package.sha256, "trace-id": backup.package.trace_id, "order-id": backup.order_id}
-    return {name: _ascii(word) for name, word in words.items() if word}
-
-
-def _ascii(text: str) -> str:
-    """A header's value: visible ASCII stays, everything else is percent-encoded."""
-    return quote(text, safe="!#$&'()*+,/:;<=>?@[]^_`{|}~", errors="surrogatepass")[:_MAX_METADATA]
-
-
-def _base64(digest: bytes) -> str:
-    return b64encode(digest).decode("ascii")
