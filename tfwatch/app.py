@@ -19,10 +19,12 @@ from tfwatch import __version__, disk
 from tfwatch.connections import LiveConfiguration, serving, speak, terms
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.retention import Retention
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.webhooks import TakeWebhook
 from tfwatch.errors import ServiceError
+from tfwatch.housekeeping import Housekeeping
 from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
@@ -150,7 +152,7 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
             take = TakeWebhook(
                 desk, log, daemon.workshop.told, apply=daemon.workshop.apply_told, failed=daemon.fail
             )  # fmt: skip
-            daemon.companions = _accompany(daemon, configuration, figures, take)
+            daemon.companions = _accompany(daemon, configuration, figures, take, stop)
             code = daemon.run()
             if code == EXIT_FINE:
                 figures.write_now()  # what was put down at the stop
@@ -158,14 +160,25 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
 
 
 def _accompany(
-    daemon: Daemon, configuration: LiveConfiguration, figures: FiguresFile, take: TakeWebhook
+    daemon: Daemon,
+    configuration: LiveConfiguration,
+    figures: FiguresFile,
+    take: TakeWebhook,
+    stop: threading.Event,
 ) -> tuple[Companion, ...]:
     """What runs beside the loop."""
-    present = Inside(daemon)
+    desk, workshop, present = daemon.desk, daemon.workshop, Inside(daemon)
     callers = Callers(take, lambda: terms(configuration.config.webhooks))
     sight = Sight(daemon, present, configuration.seen)
     site = Site(running=daemon, figures=present, sight=sight, callers=callers)
-    return (figures, callers, WebServer(site, lambda: serving(configuration.config.web)))
+    retention = Retention(desk, workshop.board, stopping=stop.is_set, wait=stop.wait, back_up=workshop.back_up)
+    s3 = daemon.switches[Integration.S3]
+    return (
+        figures,
+        callers,
+        WebServer(site, lambda: serving(configuration.config.web)),
+        Housekeeping(desk, retention, wiring=lambda: configuration.wiring, s3=s3, stop=stop, failed=daemon.fail),
+    )
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

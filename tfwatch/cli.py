@@ -15,6 +15,7 @@ import typer
 from tfwatch import __version__, terminal
 from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
+from tfwatch.cli_restore import restore
 from tfwatch.cli_sandbox import sandbox
 from tfwatch.cli_secret import rotate_secret
 from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, zone_of
@@ -208,6 +209,7 @@ def show_log(
 
 app.command()(fsck)
 app.command()(doctor)
+app.command()(restore)
 
 
 # --- asking the daemon ------------------------------------------------------------------------------------------------

@@ -294,6 +294,8 @@ def _wire(config: Config, ports: _Ports) -> Wiring:
             incomplete_timeout_seconds=config.spool.incomplete_timeout_seconds,
             min_free_bytes=config.spool.min_free_bytes,
             watch=config.spool.watch,
+            delivered_days=config.retention.delivered_days,
+            rejected_days=config.retention.rejected_days,
         ),
         transcription=ports.transcription,
         storage=ports.storage,

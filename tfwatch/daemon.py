@@ -17,6 +17,7 @@ from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.operate import Operate
 from tfwatch.delivery.recognise import Claim
+from tfwatch.delivery.removing import finish_removals
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
@@ -207,6 +208,7 @@ class Daemon:
             claim = Claim(name=claimed.name, dropped_as=claimed.name, recovered=True)
             if self.workshop.admission.recover(claim):
                 self.workshop.wait_in_limbo(claimed.name, 0.0)
+        finish_removals(self.desk, stopping=self._stop.is_set)
         self.workshop.moves.sweep(recovering=True)
         self._rollback.write_missing_document()
         self._apply_configuration()

@@ -8,6 +8,7 @@ import pwd
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -277,6 +278,19 @@ def become(uid: int, gid: int) -> None:
         os.setgroups([gid])
     os.setegid(gid)
     os.seteuid(uid)
+
+
+@contextmanager
+def as_caller() -> Iterator[None]:
+    """As whoever typed the command: root writes where root may, though he looks at the spool as its owner."""
+    user, group = os.geteuid(), os.getegid()
+    os.seteuid(os.getuid())
+    os.setegid(os.getgid())
+    try:
+        yield
+    finally:
+        os.setegid(group)
+        os.seteuid(user)
 
 
 def _require_access(folders: Folders) -> None:

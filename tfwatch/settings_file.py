@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from tfwatch.config import Config, RetentionSettings, conflicts
+from tfwatch.config import Config, conflicts
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem, dotted, explain, leaves
 from tfwatch.settings_values import is_loopback
@@ -114,10 +114,7 @@ def _warnings(config: Config) -> Iterator[str]:
     if config.web.enabled and not is_loopback(config.web.host):
         what = "the page and its token cross the network unencrypted"
         yield f"web.host: {what}; put a proxy with TLS in front of it, and listen on 127.0.0.1"
-    for key, is_set in (
-        ("retention", config.retention != RetentionSettings()),
-        ("alerts.urls", bool(config.alerts.urls)),
-    ):
+    for key, is_set in (("alerts.urls", bool(config.alerts.urls)),):
         if is_set:
             yield f"{key}: taken, but this version does not act on it yet"
 

@@ -106,6 +106,8 @@ def whereabouts(state: PackageState, scene: Scene) -> str:
     if stage is None:
         if seen:
             return tr("in no folder by the log; a file of that name lies in {places}", places=seen)
+        if state.event is Event.PRUNED:
+            return tr("in no folder any more: retention removed it")
         return tr("in no folder any more")
     if not seen:
         return tr("in no folder, though the log has it in {stage}/: somebody took it away", stage=stage)
@@ -143,6 +145,9 @@ def next_step(state: PackageState, scene: Scene, when: When, *, flaw: str = "") 
             return tr("nothing: it is done")
         case Stage.REJECTED:
             return _step_in_rejected(state, flaw)
+        case None if state.status is Status.DELIVERED and state.backed_up:
+            back = restore(state.name)
+            return tr("nothing: it is done, and its backup is kept; to have its ZIP back: {command}", command=back)
         case None:
             return tr("nothing; to have it sent again, drop its ZIP into outbox/")
 
@@ -193,5 +198,13 @@ def _step_in_rejected(state: PackageState, flaw: str) -> str:
 
 def requeue(name: str, *, force: bool = False) -> str:
     """The command that brings a package back into the outbox, as a shell takes it."""
-    words = ["tfwatch", "requeue", *(["--force"] if force else []), *(["--"] if name.startswith("-") else []), name]
-    return shlex.join(words)
+    return _command("requeue", *(["--force"] if force else []), name=name)
+
+
+def restore(name: str) -> str:
+    """The command that brings a package back from its backup, as a shell takes it."""
+    return _command("restore", name=name)
+
+
+def _command(*words: str, name: str) -> str:
+    return shlex.join(["tfwatch", *words, *(["--"] if name.startswith("-") else []), name])

@@ -91,6 +91,8 @@ def _backed_up(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> 
 
 
 def _backup_failed(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:
+    if row.to_stage is None:
+        return tr("has no backup any more: {why}", why=message)
     return tr(
         "could not be backed up{figures}: {why}; that is tried again until it is done",
         figures=_figures(row),
@@ -108,7 +110,8 @@ def _rollback(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> s
 
 def _pruned(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:
     said = tr("was removed from {stage}/ by the retention rule", stage=row.from_stage or "?")
-    return f"{said}: {message}" if message else said
+    kept = tr("; its backup: key {key}", key=facts["key"]) if "key" in facts else ""
+    return (f"{said}: {message}" if message else said) + kept
 
 
 def _recovered(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:

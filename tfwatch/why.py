@@ -58,7 +58,7 @@ def _package(story: Story) -> Document:
         "stage": state.stage.value if state.stage else None,
         "status": state.status.value if state.status else None,
         "retry_at": rfc3339(state.retry_at) if state.retry_at else None,
-        "backup_key": printable(state.backup_key) if state.backup_key else None,
+        "backup_key": printable(state.backup_key) if state.backup_key and state.backed_up else None,
         "where": printable(story.where),
         "what_to_do": printable(story.what_to_do),
         "story": [

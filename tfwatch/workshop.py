@@ -108,14 +108,12 @@ class Workshop:
             in_limbo=self.wait_in_limbo,
         )
         self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
-        self.track = TrackDelivery(desk, delivered=self._on_delivered)
+        self.track = TrackDelivery(desk, delivered=self.back_up)
         self.told = ApplyTold(
-            desk, delivered=self._on_delivered, left_claimed=self._limbo.take_out, release=self.admission.release
+            desk, delivered=self.back_up, left_claimed=self._limbo.take_out, release=self.admission.release
         )
         self.mirror = MirrorLog(log_path, desk.index)
-        self.moves = Moves(
-            desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self._on_delivered
-        )
+        self.moves = Moves(desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self.back_up)
         self._submit = SubmitDelivery(
             desk,
             admission=self.admission,
@@ -127,7 +125,7 @@ class Workshop:
             told=self.told,
             stopping=stopping,
             accepted=self._on_accepted,
-            delivered=self._on_delivered,
+            delivered=self.back_up,
             in_limbo=self.wait_in_limbo,
         )
         polls, backups, told = self._polls, self._backups, self._told
@@ -316,7 +314,8 @@ class Workshop:
         if state is not None and self._desk.index.calls.told(told := Subject(state.order_id, state.sha256)):
             self.apply_told(told)
 
-    def _on_delivered(self, package: Package) -> None:
+    def back_up(self, package: Package) -> None:
+        """A delivered package's copy is due now. Any thread may call this."""
         if self._configuration.wiring.storage is not None:
             self._backups.put((package.sha256, package.name), 0.0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.matrix import DEADLINE, Play, Theatre, act
+from tests.support.aging import age
 from tests.support.daemon import zip_bytes
 from tests.support.extent import Extent
 from tests.support.looking import differences, told
@@ -209,3 +210,32 @@ def test_killed_while_rolling_back(tmp_path: Path, theatre: Theatre) -> None:
         sections={"integrations": {"gotranscript": {"rollback_after": 1}, **ALONE}},
     )  # fmt: skip
     act(play, tmp_path, theatre, since=CLAIM)
+
+
+def test_killed_while_retention_removes(tmp_path: Path, theatre: Theatre) -> None:
+    """A delivered ZIP whose days are over: it is gone, with one row that says so, and its object is there."""
+
+    def prepare(scene: Scene) -> None:
+        scene.drop("p.zip", seed=1)
+        scene.spool.start(seconds=DEADLINE)
+        scene.spool.wait_for_event("BACKED_UP", seconds=DEADLINE)
+        assert 0 == scene.spool.stop(seconds=DEADLINE)
+        age(scene.spool, 40)
+        scene.spool.configure(retention={"delivered_days": 30})
+
+    def is_over(scene: Scene) -> bool:
+        on_its_way = (scene.spool.root / ".tfwatch" / "removing").rglob("*.zip")
+        return has(scene, "PRUNED") and not any(on_its_way)
+
+    def check(scene: Scene) -> None:
+        assert [] == scene.lying(), scene.picture()
+        assert ["PRUNED"] == scene.spool.events("p.zip")[4:], scene.picture()
+        assert [digest(zip_bytes(seed=1))] == [sha256 for _, sha256 in scene.objects()], scene.picture()
+        assert [] == differences(scene.spool), scene.picture()
+        scene.spool.assert_sound()
+
+    play = Play(
+        name="retention", prepare=prepare, is_over=is_over, check=check,
+        sections={"integrations": {"sheets": {"enabled": False}}},
+    )  # fmt: skip
+    act(play, tmp_path, theatre, since=".tfwatch/removing/delivered/p.zip")

@@ -114,8 +114,10 @@ def test_all_folders_are_made_once(root: Path, folders: Folders) -> None:
     folders.prepare()
 
     public = {"outbox", "submitted", "delivered", "rejected", "rollbacks", "logs"}
-    assert public | {".tfwatch", ".tfwatch/claimed", ".tfwatch/requests"} == made == everything(root)
-    for name in (".tfwatch", ".tfwatch/claimed", ".tfwatch/requests"):
+    removing = {f".tfwatch/removing{stage}" for stage in ("", "/delivered", "/rejected")}
+    private = {".tfwatch", ".tfwatch/claimed", ".tfwatch/requests", *removing}
+    assert public | private == made == everything(root)
+    for name in private:
         assert 0o700 == stat.S_IMODE((root / name).stat().st_mode)
 
 

@@ -17,7 +17,7 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors", "disk", "language", "foreign", "local_time", "wording"),
+    "words": ("model", "errors", "disk", "language", "foreign", "local_time", "outlook", "wording"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),
@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logs": ("observe", "observe.logs"),
     "figures": ("observe.metrics", "observe.observability", "observe.exposition"),
     "daemon": (
-        *("daemon", "workshop", "watch", "surroundings", "forwarding"),
+        *("daemon", "workshop", "watch", "surroundings", "forwarding", "housekeeping"),
         *("observe.health", "observe.state", "observe.present", "observe.figures_file"),
     ),
     "reading": ("look", "report", "seen", "story", "story_lines", "why"),
@@ -109,6 +109,7 @@ NO_SENSES = ("time", "socket", "subprocess", "threading", "sqlite3", "shutil", "
 PURE = (
     *("model", "errors", "lifecycle", "retry", "ports", "settings_values", "foreign", "delivery.callback"),
     *(
+        "outlook",
         "ledger.rows",
         "ledger.counting",
         "spool.names",
@@ -124,14 +125,19 @@ SILENT = ("words", "policy", "spool", "ledger", "settings", "secrets", "requests
 """Rooms that don't log: they return or raise."""
 
 BUILDERS = {
-    "os.path.join": ("spool.places", "spool.folders", "spool.durable", "settings_*", "webhook_rotation", "demo.*"),
+    "os.path.join": (
+        *(
+            "spool.places",
+            "spool.folders",
+            "spool.durable",
+            "spool.placing",
+            "settings_*",
+            "webhook_rotation",
+            "demo.*",
+        ),
+    ),
     "os.rename": (
-        "spool.folders",
-        "spool.durable",
-        "spool.renames",
-        "ledger.opening",
-        "webhook_rotation",
-        "demo.drops",
+        *("spool.folders", "spool.durable", "spool.renames", "ledger.opening", "webhook_rotation", "demo.drops"),
     ),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),

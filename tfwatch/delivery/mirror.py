@@ -16,7 +16,7 @@ from tfwatch.errors import ServiceFailure, SheetDrift
 from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Position, read_log
-from tfwatch.ledger.rows import cells
+from tfwatch.ledger.rows import cells, shows
 from tfwatch.ports import SheetPort
 from tfwatch.retry import Backoff
 
@@ -137,7 +137,7 @@ class MirrorLog:
             there = next((n for n, row in enumerate(shown) if not any(row)), len(shown))
             if any(any(row) for row in shown[there:]):
                 raise _drift(tuple(first + n for n in range(there, len(shown)) if not any(shown[n]))[:10])
-            wrong = tuple(first + n for n in range(there) if shown[n] != batch.rows[n])
+            wrong = tuple(first + n for n in range(there) if not shows(shown[n], batch.rows[n]))
             if wrong:
                 raise _drift(wrong[:10])
             if there < len(batch.rows):

@@ -105,13 +105,13 @@ class Operate:
         return True
 
     def _back_up_again(self, name: str, sha256: str, request: Request) -> bool:
-        """The copy of a package is gone or another one: say so, which makes a new one due."""
+        """The copy of a package is gone or another one: say so. It makes a new one due, if its ZIP is there."""
         with self._desk.in_work.holding(name) as mine:
             if not mine:
                 return False
             state = self._desk.index.package(sha256, name)
-            if state is not None and state.backed_up and state.stage is not None:
-                where = Whereabouts(file=state.stage, log=state.stage, status=state.status)
+            if state is not None and state.backed_up:
+                where = Whereabouts(file=state.stage or Stage.DELIVERED, log=state.stage, status=state.status)
                 detail = write_detail(request.reason or tr("a new copy was asked for by {user}", user=request.user))
                 self._desk.settle(
                     package_of(state), Event.BACKUP_FAILED, where, order_id=state.order_id, actor=Actor.OPERATOR,

@@ -11,7 +11,10 @@ from tfwatch.spool.intake import Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The settings the use cases follow, as config.yaml has them; seconds where not named."""
+    """The settings the use cases follow, as config.yaml has them; seconds where not named.
+
+    `delivered_days`, `rejected_days`: after so many days retention removes a settled ZIP; None: never.
+    """
 
     verify: Literal["full", "structure"]
     duplicates: Literal["reject", "deliver"]
@@ -27,6 +30,8 @@ class Policy:
     incomplete_timeout_seconds: float
     min_free_bytes: int
     watch: Literal["auto", "inotify", "polling"]
+    delivered_days: int | None
+    rejected_days: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 from tfwatch.errors import ServiceFailure
-from tfwatch.fsck.difference import BackUpAgain, Difference, Progress
+from tfwatch.fsck.difference import BackUpAgain, Difference, NoteErased, Progress
 from tfwatch.fsck.tally import Entry, Tally
-from tfwatch.model import Sha256, Stage
+from tfwatch.model import Event, Sha256, Stage
 from tfwatch.ports import BackupStoragePort, Kept
 from tfwatch.spool.names import printable
 
@@ -55,9 +55,20 @@ def _difference(sha256: str, name: str, entry: Entry, kept: Kept, *, has_zip: Ca
     what = f"the backup of {printable(name)} " + ("is missing" if kept == "missing" else "is another object")
     where = f"S3 {printable(entry.backup_key or '')}"
     if entry.stage is not Stage.DELIVERED or not has_zip(name):
-        mend = "put the object back from the bucket's own history, or the ZIP into delivered/; then run fsck again"
-        return Difference(kind="backup", what=what, where=where, mend=mend)
+        return _without_zip(sha256, name, entry, what, where, is_missing=kept == "missing")
     mend = "tfwatch fsck --repair asks the daemon, which stores it again from delivered/"
     return Difference(
         kind="backup", what=what, where=where, mend=mend, action=BackUpAgain(name=name, sha256=Sha256(sha256))
     )
+
+
+def _without_zip(sha256: str, name: str, entry: Entry, what: str, where: str, *, is_missing: bool) -> Difference:
+    mend = "put the object back from the bucket's own history, or the ZIP into delivered/; then run fsck again"
+    if entry.event is Event.PRUNED:
+        what += ", and its ZIP was removed by retention"
+    elif entry.event is Event.MOVED and entry.stage is None and is_missing:
+        mend += ". If both were erased on purpose: tfwatch fsck --repair has the daemon note that in the log"
+        return Difference(
+            kind="backup", what=what, where=where, mend=mend, action=NoteErased(name=name, sha256=Sha256(sha256))
+        )
+    return Difference(kind="backup", what=what, where=where, mend=mend)

@@ -49,7 +49,15 @@ class BackUpAgain:
     sha256: Sha256
 
 
-Action = FinishMove | WriteReason | RemoveReason | RebuildIndex | BackUpAgain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteErased:
+    """Ask the daemon to log that a backup is gone, too, whose ZIP a person had taken away."""
+
+    name: str
+    sha256: Sha256
+
+
+Action = FinishMove | WriteReason | RemoveReason | RebuildIndex | BackUpAgain | NoteErased
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from tfwatch.spool.folders import Folders
 from tfwatch.spool.intake import hash_file
 from tfwatch.spool.listing import NotAPackage
 from tfwatch.spool.names import printable, reason_name
+from tfwatch.spool.places import REMOVING
 
 _SETTLED: Final = (Stage.SUBMITTED, Stage.DELIVERED, Stage.REJECTED)
 _ORDER: Final = tuple(Stage)
@@ -24,12 +25,13 @@ _OURS: Final = re.compile(r"(?:\.zip|~[0-9a-f]{8})\.reason\.txt\Z", re.IGNORECAS
 
 @dataclass(slots=True)
 class Shown:
-    """What lies in the folders now: sizes by name, oddities, and which folders are missing."""
+    """What lies in the folders now: sizes by name, oddities, which folders are missing, what is on its way out."""
 
     sizes: dict[Stage, dict[str, int]] = field(default_factory=dict)
     oddities: list[tuple[Stage, str, str]] = field(default_factory=list)
     missing: list[Stage] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)
+    removing: set[tuple[Stage, str]] = field(default_factory=set)
 
 
 def look(folders: Folders) -> Shown:
@@ -46,6 +48,7 @@ def look(folders: Folders) -> Shown:
         shown.oddities += [(stage, name, kind) for name, kind in listing.oddities]
     if Stage.REJECTED not in shown.missing:
         shown.reasons = folders.reasons()
+    shown.removing = set(folders.taken_out())
     return shown
 
 
@@ -74,6 +77,7 @@ class FolderCheck:
         yield from self._sizes()
         yield from filter(None, (self._misplaced(*missed) for missed in self._missed))
         yield from self._strangers()
+        yield from self._removals()
         yield from self._reasons()
 
     def contents(self, progress: Progress) -> Iterator[Difference]:
@@ -115,7 +119,7 @@ class FolderCheck:
 
     def _misplaced(self, sha256: str, name: str, entry: Entry) -> Difference | None:
         assert entry.stage is not None
-        if entry.stage in self._shown.missing:
+        if entry.stage in self._shown.missing or (entry.stage, name) in self._shown.removing:
             return None
         for stage in _ORDER:
             if name in self._shown.sizes[stage] and (stage, name) not in self._there:
@@ -165,6 +169,12 @@ class FolderCheck:
                     yield _of_file(stage, name, f"the log has no such package in {stage}/: somebody put it there", mend)
         for stage, name, kind in self._shown.oddities:
             yield _of_file(stage, name, f"it is a {kind}, not a regular file", "move it away; drop the ZIP itself")
+
+    def _removals(self) -> Iterator[Difference]:
+        for stage, name in sorted(self._shown.removing):
+            what = f"retention was removing it from {stage}/ when the daemon ended"
+            mend = "nothing: the next start finishes that if it was logged, and puts it back if it wasn't"
+            yield Difference(kind="folder", what=what, where=printable(f"{REMOVING[stage]}/{name}"), mend=mend)
 
     def _reasons(self) -> Iterator[Difference]:
         rejected = self._shown.sizes[Stage.REJECTED]

@@ -13,6 +13,7 @@ from tfwatch.fsck.difference import (
     BackUpAgain,
     Difference,
     FinishMove,
+    NoteErased,
     Progress,
     RebuildIndex,
     RemoveReason,
@@ -31,15 +32,19 @@ _STOP_FIRST: Final = (
     "the daemon runs and owns this: stop it first (systemctl stop tfwatch), then tfwatch fsck --repair, then start it"
 )
 
+_AGAIN: Final = ("the backup is missing or another object", "stores it")
+_ERASED: Final = ("a person had taken the ZIP away, and the backup is gone, too", "logs it")
+
 Outcome = tuple[Difference, bool, str]
 """A difference, whether it is mended, and what was done or why nothing."""
 
 
 def repair(view: View, differences: Sequence[Difference], progress: Progress, *, user: str) -> list[Outcome]:
     """Mend the safe ones. While a daemon runs only what it can be asked for; the rest is refused, with words."""
-    wanted = [found for found in differences if isinstance(found.action, BackUpAgain)]
-    ours = [found for found in differences if found.action is not None and found not in wanted]
-    outcomes = list(_requested(view, wanted, user))
+    again = [found for found in differences if isinstance(found.action, BackUpAgain)]
+    erased = [found for found in differences if isinstance(found.action, NoteErased)]
+    ours = [found for found in differences if found.action is not None and found not in (*again, *erased)]
+    outcomes = [*_requested(view, again, user, _AGAIN), *_requested(view, erased, user, _ERASED)]
     if ours:
         outcomes += _mended_under_lock(view, ours, progress)
     done = {id(difference) for difference, _, _ in outcomes}
@@ -78,7 +83,7 @@ def _mend(folders: Folders, action: Action, progress: Progress) -> tuple[bool, s
         case RebuildIndex():
             _rebuild(folders, progress)
             return True, "made anew from the log"
-        case BackUpAgain():
+        case BackUpAgain() | NoteErased():
             return False, ""
 
 
@@ -105,21 +110,23 @@ def _rebuild(folders: Folders, progress: Progress) -> None:
         catch_up(folders, index, read=progress.advance)
 
 
-def _requested(view: View, wanted: Sequence[Difference], user: str) -> Iterator[Outcome]:
-    if not wanted:
+def _requested(view: View, wanted: Sequence[Difference], user: str, words: tuple[str, str]) -> Iterator[Outcome]:
+    """Ask for what only the daemon may do. `words`: the reason that it logs, and what it does then."""
+    reason, does = words
+    actions = [found.action for found in wanted if isinstance(found.action, BackUpAgain | NoteErased)]
+    if not actions:
         return
-    actions = [found.action for found in wanted if isinstance(found.action, BackUpAgain)]
     request = Request(
         command="backup",
         user=user,
         names=tuple(action.name for action in actions),
         sha256s=tuple(action.sha256 for action in actions),
-        reason=f"tfwatch fsck --repair by {printable(user)}: the backup is missing or another object",
+        reason=f"tfwatch fsck --repair by {printable(user)}: {reason}",
     )
     try:
         taken = leave(view, request)
     except Unavailable as error:
         yield from ((found, False, str(error)) for found in wanted)
         return
-    said = "asked for; the daemon stores it now" if taken else "asked for; the daemon stores it once it runs"
+    said = f"asked for; the daemon {does} now" if taken else f"asked for; the daemon {does} once it runs"
     yield from ((found, False, said) for found in wanted)

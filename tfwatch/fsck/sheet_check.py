@@ -9,7 +9,7 @@ from typing import Final
 from tfwatch.errors import ServiceFailure, TransientError
 from tfwatch.fsck.difference import Difference, Progress
 from tfwatch.ledger.log import Position, read_log
-from tfwatch.ledger.rows import COLUMNS, cells
+from tfwatch.ledger.rows import COLUMNS, ERASED, cells, shows
 from tfwatch.ports import SheetPort
 from tfwatch.spool.names import printable
 from tfwatch.story import sheet_row
@@ -25,7 +25,8 @@ _REFILLED: Final = "nothing: the running daemon fills them again with the log's 
 
 
 class SheetCheck:
-    """One comparison. `written`: up to which row the sheet showed the log before. `pending`: rows it has yet to show.
+    """One comparison. `written`: up to which row the sheet showed the log before. `pending`: rows it has yet to show;
+    `erased`: rows in which a person erased what names somebody.
 
     `worksheet`: the name of the first one. `sleep` waits some seconds where the quota, which a daemon shares, asks.
     """
@@ -49,6 +50,7 @@ class SheetCheck:
         self._empty: list[int] = []
         self._wrong = 0
         self.pending = 0
+        self.erased = 0
 
     def differences(self, progress: Progress, *, running: bool) -> Iterator[Difference]:
         """All of them; those of a kind are summed up after the first few."""
@@ -88,10 +90,12 @@ class SheetCheck:
         if self._empty:
             # Rows follow, so these were not yet to come: somebody emptied them.
             yield from self._emptied(_UNDO)
-        if tuple(shown) != tuple(meant):
+        if not shows(shown, meant):
             self._wrong += 1
             if self._wrong <= _MOST_LISTED:
                 yield self._difference(seq, _words(meant, shown), _UNDO)
+        elif ERASED in shown:
+            self.erased += 1
 
     def _absent(self) -> Iterator[Difference]:
         """Rows missing at its end: emptied if it has shown them before, else not written yet."""

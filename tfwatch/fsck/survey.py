@@ -235,5 +235,7 @@ class Survey:
         with closing(sheet):
             yield from check.differences(self._progress, running=self._running)
         self._compared.append("sheet")
+        if check.erased:
+            self._notes.append(f"{check.erased} row(s) of the sheet have cells that a person erased")
         if check.pending:
             self._notes.append(f"{check.pending} row(s) are not in the sheet yet; the running daemon writes them")

@@ -43,7 +43,8 @@ _SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE package (
     name BLOB NOT NULL, sha256 TEXT NOT NULL, trace_id TEXT NOT NULL, bytes INTEGER NOT NULL,
-    stage TEXT, status TEXT, first_at TEXT NOT NULL, changed_at TEXT NOT NULL, event TEXT NOT NULL,
+    stage TEXT, stage_since TEXT NOT NULL, status TEXT, first_at TEXT NOT NULL, changed_at TEXT NOT NULL,
+    event TEXT NOT NULL,
     rounds INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     order_id TEXT NOT NULL DEFAULT '', profile TEXT, base_url TEXT,
     accepted_at TEXT, settled_at TEXT, retry_at TEXT, code INTEGER, reason TEXT NOT NULL DEFAULT '', flaw TEXT,
@@ -52,6 +53,7 @@ CREATE TABLE package (
     PRIMARY KEY (sha256, name)
 ) WITHOUT ROWID;
 CREATE INDEX package_stage ON package (stage, changed_at);
+CREATE INDEX package_since ON package (stage, stage_since) WHERE stage IN ('delivered', 'rejected');
 CREATE INDEX package_name ON package (name);
 CREATE INDEX package_order ON package (order_id) WHERE order_id != '';
 CREATE INDEX package_trace ON package (trace_id);

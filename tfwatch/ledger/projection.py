@@ -64,6 +64,8 @@ class Projector:
         if not row["first_at"]:
             self._calls.package_began(record.package)
         row["first_at"] = row["first_at"] or at
+        if record.from_stage is not record.to_stage or row["stage_since"] is None:
+            row["stage_since"] = at
         row["trace_id"] = record.trace_id or row["trace_id"]
         row["bytes"] = record.bytes if record.bytes is not None else row["bytes"]
         row["status"] = record.status.value if record.status else row["status"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -92,6 +93,24 @@ def _unescaped(found: re.Match[str]) -> str:
     if found["backslash"]:
         return "\\"
     raise ValueError("a cell holds a backslash that begins no escape")
+
+
+# --- a row as the sheet shows it -------------------------------------------------------------------------------------
+
+ERASED: Final = "erased"
+"""What a person writes over a cell of the sheet that names somebody; docs/PRIVACY.md tells when."""
+
+_MAY_BE_ERASED: Final = frozenset(map(COLUMNS.index, ("trace_id", "package", "order_id", "detail")))
+
+
+def shows(shown: Sequence[str], meant: Sequence[str]) -> bool:
+    """Whether a row of the sheet shows a row of the log, cell for cell; what can name somebody may be `erased`."""
+    if tuple(shown) == tuple(meant):
+        return True
+    return len(shown) == len(meant) and all(
+        there == cell or (there == ERASED and column in _MAY_BE_ERASED)
+        for column, (there, cell) in enumerate(zip(shown, meant, strict=True))
+    )
 
 
 # --- a fact as a line -----------------------------------------------------------------------------------------------

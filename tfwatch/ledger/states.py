@@ -15,11 +15,11 @@ from tfwatch.model import Actor, Destination, Event, Profile, Stage, Status, par
 class PackageState:
     """What the log says of one package now. `stage` None: in no folder (taken away or pruned).
 
-    `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `event`, `reason`:
-    the last row and its words for people; a finished move changes neither. `flaw`: what it was refused for in this
-    house; None when it wasn't, or the service refused it. `by_rollback`: a rollback put it into rejected/. `forced`:
-    an operator asked for a further order. `requeued_by`: who put it back into the outbox since it
-    was last attempted. Moments are UTC.
+    `rounds`: delivery attempts begun; `failures`: of those, how many failed since the last success. `stage_since`: when
+    it came to where it is. `event`, `reason`: the last row and its words for people; a finished move changes neither.
+    `flaw`: what it was refused for in this house; None when it wasn't, or the service refused it. `by_rollback`: a
+    rollback put it into rejected/. `forced`: an operator asked for a further order. `requeued_by`: who put it back into
+    the outbox since it was last attempted. Moments are UTC.
     """
 
     name: str
@@ -28,6 +28,7 @@ class PackageState:
     bytes: int
     stage: Stage | None
     status: Status | None
+    stage_since: datetime
     first_at: datetime
     changed_at: datetime
     event: Event
@@ -107,7 +108,7 @@ def state_of(row: Sequence[Any]) -> PackageState:
     values["status"] = Status(values["status"]) if values["status"] else None
     values["event"] = Event(values["event"])
     values["requeued_by"] = Actor(values["requeued_by"]) if values["requeued_by"] else None
-    for key in ("first_at", "changed_at", "accepted_at", "settled_at", "retry_at"):
+    for key in ("stage_since", "first_at", "changed_at", "accepted_at", "settled_at", "retry_at"):
         values[key] = moment_of(values[key])
     for key in ("forced", "by_rollback", "by_hand", "backed_up"):
         values[key] = bool(values[key])

@@ -23,9 +23,10 @@ from tfwatch.spool.durable import HALF_WRITTEN
 from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
 from tfwatch.spool.names import REASON_SUFFIX, counts, free_name, printable
-from tfwatch.spool.papers import Papers
 from tfwatch.spool.places import CANARY, LOGS, PRIVATE, PRIVATE_FOLDERS, ROLLBACKS, WHERE
+from tfwatch.spool.placing import remove_abandoned
 from tfwatch.spool.reader import reader_of, reading
+from tfwatch.spool.removal import Removal
 from tfwatch.spool.renames import rename_noreplace
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{8}")
@@ -53,7 +54,7 @@ class SpoolUnusable(Exception):
         self.hint = hint
 
 
-class Folders(Papers):
+class Folders(Removal):
     """One spool. None of these methods follows a link into a package's place."""
 
     def __init__(self, root: str) -> None:
@@ -100,6 +101,7 @@ class Folders(Papers):
             for name in filter(pattern.fullmatch, os.listdir(folder)):
                 with suppress(OSError):  # it is in nobody's way
                     os.unlink(os.path.join(folder, name))
+        remove_abandoned(self._at(Stage.DELIVERED))
 
     def prove(self, among: Sequence[Stage] = tuple(Stage)) -> None:
         """Take one probe file through these folders: two mounts may share a device number and still refuse.

@@ -17,10 +17,16 @@ WHERE: Final = {
     Stage.DELIVERED: "delivered",
     Stage.REJECTED: "rejected",
 }
+REMOVING: Final = {
+    Stage.DELIVERED: f"{PRIVATE}/removing/delivered",
+    Stage.REJECTED: f"{PRIVATE}/removing/rejected",
+}
+"""Where a package lies for the moment between being taken out of its folder and being deleted."""
+
 REQUESTS: Final = f"{PRIVATE}/requests"
 ROLLBACKS: Final = "rollbacks"
 LOGS: Final = "logs"
-PRIVATE_FOLDERS: Final = (REQUESTS, LOGS, ROLLBACKS)
+PRIVATE_FOLDERS: Final = (REQUESTS, LOGS, ROLLBACKS, f"{PRIVATE}/removing", *REMOVING.values())
 CANARY: Final = ".tfwatch-canary"
 
 
