@@ -14,16 +14,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.support.daemon import Spool
+from tests.support.daemon import PATIENCE, Spool
 from tests.support.daemon import spool as make_spool
-from tests.support.examined import case_of, results
-from tests.support.host import fill, mounted
+from tests.support.examined import case_of, results, theirs
+from tests.support.host import fill, mounted, unmet
 from tests.support.http import ScriptedServer, Step, refusing_address, reply
-from tests.support.kernel import lowered, sysctl
+from tests.support.kernel import sysctl
+from tests.support.ports import reserve_port
 from tests.support.s3_servers import ACCESS_KEY, SECRET_KEY
 from tfwatch.doctor import (
     daemon_check,
@@ -37,12 +38,15 @@ from tfwatch.doctor import (
 from tfwatch.doctor.case import Case
 from tfwatch.doctor.finding import Finding
 from tfwatch.ledger.rows import GENESIS, HEADER, encode
-from tfwatch.model import Event, Fact
+from tfwatch.model import Event, Fact, Stage
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
 from tfwatch.spool import folders as folders_module
 from tfwatch.spool import lock, trials
 from tfwatch.spool.renames import rename_noreplace
+
+NOBODY_ELSE = 61_234
+"""A user that nothing else on this machine runs as."""
 
 EMPTY_LIST = {"items": []}
 
@@ -243,11 +247,40 @@ def test_what_this_process_watches_is_counted(case: Case) -> None:
 
 
 @pytest.mark.root
-def test_no_watch_to_be_had_is_a_failure(case: Case) -> None:
-    """The kernel refuses the watch: the daemon would poll, and the limit is named."""
-    with lowered("fs.inotify.max_user_instances", 0):
-        found = only(notice_check.events(case), "failure")
-    assert "max_user_instances" in found.what_to_do
+def test_no_watch_to_be_had_is_a_failure(sandbox: Sandbox) -> None:
+    """The kernel refuses this user one more: the daemon would poll, and the limit is named."""
+    if os.geteuid() != 0:
+        unmet("needs root to be a user who has used up inotify")
+    with theirs(sandbox.url, sandbox.api_key) as place:
+        case = case_of(place)
+        trials.event_seconds(case.folders, patience=PATIENCE)  # all modules are read: that user may not be able to
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _say_as_a_user_without_inotify(case, tell)
+        os.close(tell)
+        with os.fdopen(told) as said:
+            result, what_to_do = json.loads(said.read())
+        os.waitpid(child, 0)
+
+    assert "failure" == result
+    assert "max_user_instances" in what_to_do
+
+
+def _say_as_a_user_without_inotify(case: Case, tell: int) -> NoReturn:
+    """In a child process: the limits count for one user alone, so no other test is met."""
+    try:
+        os.chown(case.folders.folder(Stage.OUTBOX), NOBODY_ELSE, NOBODY_ELSE)
+        os.setgroups([])
+        os.setgid(NOBODY_ELSE)
+        os.setuid(NOBODY_ELSE)
+        libc = ctypes.CDLL(None, use_errno=True)
+        while libc.inotify_init() >= 0:
+            pass
+        (found,) = notice_check.events(case)
+        os.write(tell, json.dumps([found.result, found.what_to_do]).encode())
+    finally:
+        os._exit(0)
 
 
 def test_others_may_drop_only_with_cap_lease(case: Case) -> None:
@@ -385,11 +418,15 @@ def test_a_taken_port_is_found(spool: Spool) -> None:
 
 def test_a_free_port_passes(spool: Spool) -> None:
     """Nobody listens there."""
-    port = int(refusing_address().rpartition(":")[2])
+    port = reserve_port()
     spool.configure(web={"enabled": True, "port": port})
     only(daemon_check.web(case_of(spool)), "ok")
-    spool.configure(web={"enabled": True, "port": port, "host": "192.0.2.1"})
-    only(daemon_check.web(case_of(spool)), "failure")
+
+
+def test_an_address_of_another_machine_is_found(spool: Spool) -> None:
+    """Nobody can listen there, so the daemon couldn't either."""
+    spool.configure(web={"enabled": True, "host": "192.0.2.1", "expose": True, "token": "t" * 32})
+    assert "no address of ours" in only(daemon_check.web(case_of(spool)), "failure").what_to_do
 
 
 @pytest.mark.parametrize(("code", "result"), [(200, "ok"), (503, "warning"), (404, "failure")])
