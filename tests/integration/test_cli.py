@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Spool, spool, wait_until
+from tests.support.daemon import PATIENCE, Spool, spool, wait_until
+from tests.support.ports import reserve_port
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
 
@@ -418,7 +418,7 @@ def test_log_follow_shows_new_rows_as_they_come(place: Spool) -> None:
             place.drop("job_v1.zip")
             assert "ATTEMPTED" == json.loads(follower.stdout.readline())["event"]
             follower.send_signal(signal.SIGINT)
-            assert 0 == follower.wait(10)
+            assert 0 == follower.wait(PATIENCE)
         finally:
             follower.kill()
 
@@ -442,8 +442,7 @@ def test_a_second_daemon_is_refused_with_75(place: Spool) -> None:
 def test_sandbox_prints_settings_that_work(tmp_path: Path) -> None:
     """The printed snippet is a valid config.yaml, and faults given on the command line are in force."""
     account = tmp_path / "account.json"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     command = [sys.executable, "-m", "tfwatch", "sandbox", "--port", str(port), "--sheets", "--service-account",
                str(account), "--fault", "status:status=503,times=1", "--verdict-delay", "0.1"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -459,7 +458,7 @@ def test_sandbox_prints_settings_that_work(tmp_path: Path) -> None:
             answer = httpx.post(f"http://127.0.0.1:{port}/deliveries", headers={"Authorization": "Bearer sandbox-key"})
             assert 503 == answer.status_code
             server.terminate()
-            assert 0 == server.wait(10)
+            assert 0 == server.wait(PATIENCE)
         finally:
             server.kill()
 

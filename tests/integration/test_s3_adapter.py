@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support import s3_servers
 from tests.support.forwarder import Forwarder
+from tests.support.http import refusing_address
 from tests.support.s3_servers import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from tfwatch.adapters import s3
 from tfwatch.adapters.s3_reading import STRETCH
@@ -98,10 +98,7 @@ def test_an_unknown_certificate_is_a_service_error() -> None:
 
 def test_nobody_listening_is_transient() -> None:
     """A server that is down is tried a few times, then left to the caller's minutes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    dead = S3Server(name="dead", url=f"http://127.0.0.1:{port}", verify=True)
+    dead = S3Server(name="dead", url=refusing_address(), verify=True)
 
     with pytest.raises(TransientError):
         s3.connect(settings_for(dead)).store(backup_of(b"x"))

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from tests.support.ports import reserve_port
+
 _KEPT_BODY = 1024 * 1024
 
 
@@ -141,9 +143,8 @@ class ScriptedServer:
 
 
 def refusing_address() -> str:
-    """A base URL at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    """A base URL at which nothing listens, nor will while these tests run."""
+    return f"http://127.0.0.1:{reserve_port()}"
 
 
 def _read_head(connection: socket.socket, first_byte: bytes) -> Seen:

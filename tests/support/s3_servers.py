@@ -12,7 +12,6 @@ import json
 import logging
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.ports import reserve_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -106,7 +107,7 @@ def _seaweed_ports() -> tuple[int, int]:
     folder = _folder("seaweed")
     (folder / "data").mkdir()
     (folder / "s3.json").write_text(json.dumps(_IDENTITIES))
-    ports = free_ports(9)
+    ports = [reserve_port() for _ in range(9)]
     with open(folder / "weed.log", "wb") as log:
         process = subprocess.Popen(_weed_command(folder, ports), stdout=log, stderr=log, start_new_session=True)
     atexit.register(_stop, process)
@@ -192,15 +193,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports free a moment ago, all different: they are held together before any is let go."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _folder(name: str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.daemon import wait_until
 from tests.support.host import unmet
+from tests.support.ports import reserve_port
 from tests.support.require import need
 
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -45,7 +46,7 @@ def sshd(home: Path) -> Iterator[Sshd]:
     server, _ = need("sshd"), need("sftp")
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / key)], check=True)
-    port = _free_port()
+    port = reserve_port()
     (home / "config").write_text(_CONFIG.format(port=port, home=home))
     if os.geteuid() == 0:
         _PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
@@ -75,13 +76,6 @@ def _options(home: Path, port: int) -> tuple[str, ...]:
         "BatchMode=yes",
     )
     return ("-F", "none", *(word for setting in settings for word in ("-o", setting)))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -12,8 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.host import unmet
+from tests.support.ports import reserve_port
 from tests.support.require import need
-from tests.support.s3_servers import free_ports, weed_program
+from tests.support.s3_servers import weed_program
 
 _START_SECONDS = 90
 _STOP_SECONDS = 5
@@ -68,7 +69,7 @@ def filer(home: Path) -> Iterator[Filer]:
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         unmet("needs root and /dev/fuse to mount a shared file system")
     (home / "data").mkdir(parents=True)
-    ports = free_ports(6)
+    ports = [reserve_port() for _ in range(6)]
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     command = [
         weed_program(),
