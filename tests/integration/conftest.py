@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.daemon import Spool
 from tests.support.daemon import spool as make_spool
+from tests.support.forwarder import Forwarder
 from tests.support.stranger import open_to_strangers
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
@@ -26,6 +27,14 @@ def spool(tmp_path: Path, sandbox: Sandbox) -> Iterator[Spool]:
     """A spool configured for that portal; the test starts the daemon."""
     with make_spool(tmp_path, sandbox.url, sandbox.api_key) as made:
         yield made
+
+
+@pytest.fixture
+def way(sandbox: Sandbox, spool: Spool) -> Iterator[Forwarder]:
+    """The way from that spool's daemon to its portal, which a test may hold for as long as it needs."""
+    with Forwarder(sandbox.url) as forwarder:
+        spool.configure(integrations={"gotranscript": {"base_url": forwarder.url}})
+        yield forwarder
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import STAGES, Spool, wait_until, zip_bytes
+from tests.support.daemon import PATIENCE, STAGES, Spool, wait_until, zip_bytes
+from tests.support.forwarder import Forwarder
 from tests.support.host import fill, mounted
 from tests.support.portal import digest, ordered
 from tests.support.require import need_module
-from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.root
@@ -50,13 +50,14 @@ def assert_all_delivered_once(sandbox: Sandbox, spool: Spool) -> None:
     spool.assert_sound()
 
 
-def test_a_disk_that_fills_up_while_packages_are_sent(sandbox: Sandbox, small: Spool) -> None:
+def test_a_disk_that_fills_up_while_packages_are_sent(sandbox: Sandbox, small: Spool, way: Forwarder) -> None:
     """Filled in the middle of the work: no package and no half row is lost, and with room again all goes on."""
-    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.5))
+    way.hold()
     small.start()
     drop_all(small)
     small.wait_for_event("ATTEMPTED")
     ballast = fill(small.root)
+    way.let_go()
     told = "deliveries wait"
     wait_until(lambda: told in small.output.read_text(), "the journal says that there is no room")
     assert small.process is not None
@@ -87,18 +88,18 @@ def test_a_disk_that_is_full_at_the_start(sandbox: Sandbox, small: Spool) -> Non
     assert "Traceback" not in small.output.read_text()
 
 
-def test_stopping_on_a_full_disk(sandbox: Sandbox, small: Spool) -> None:
+def test_stopping_on_a_full_disk(sandbox: Sandbox, small: Spool, way: Forwarder) -> None:
     """Told to stop while it waits for room, it stops in time; the next start goes on without a second order."""
-    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=0.5))
+    way.hold()
     small.start()
     drop_all(small)
     small.wait_for_event("ATTEMPTED")
     ballast = fill(small.root)
+    way.let_go()
     wait_until(lambda: "deliveries wait" in small.output.read_text(), "it waits for room")
     small.stop()
     small.assert_sound()
     ballast.unlink()
-    sandbox.set_faults()
     small.start()
     assert_all_delivered_once(sandbox, small)
 
@@ -108,7 +109,7 @@ def test_a_row_that_fits_and_an_index_that_does_not(small: Spool, tmp_path: Path
     need_module("systemd.daemon")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(10)
+        systemd.settimeout(PATIENCE)
         small.start(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(3 * 10**6)})
         ballast = fill(small.root)
         small.configure(integrations={"gotranscript": {"enabled": False}})
@@ -118,7 +119,7 @@ def test_a_row_that_fits_and_an_index_that_does_not(small: Spool, tmp_path: Path
         with contextlib.suppress(BlockingIOError):
             while True:
                 systemd.recv(65536)
-        systemd.settimeout(10)
+        systemd.settimeout(PATIENCE)
         heard = b""
         while heard.count(b"WATCHDOG=1") < 3 or b"index.sqlite" not in heard:
             heard += systemd.recv(65536)

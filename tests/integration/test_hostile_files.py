@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Spool, make_zip, wait_until, zip_bytes
+from tests.support.forwarder import Forwarder
 from tests.support.host import unmet, without_power
 from tests.support.portal import digest, ordered
 from tests.support.require import need
@@ -55,15 +56,17 @@ sys.stdin.readline()
     assert 1 == ordered(sandbox)[digest(zip_bytes(seed=1))]
 
 
-def test_a_file_that_becomes_unreadable_between_two_tries(sandbox: Sandbox, spool: Spool, outbox: Path) -> None:
+def test_a_file_that_becomes_unreadable_between_two_tries(
+    sandbox: Sandbox, spool: Spool, outbox: Path, way: Forwarder
+) -> None:
     """What is sent is what was opened: its owner may take the right to read it away, and it still goes out whole."""
-    sandbox.set_faults(
-        Fault(kind=FaultKind.LATENCY, seconds=1.5, times=1), Fault(kind=FaultKind.STATUS, status=503, times=1)
-    )
+    sandbox.set_faults(Fault(kind=FaultKind.STATUS, status=503, times=1))
+    way.hold()
     spool.start(wrap=without_power("lease"))
     spool.drop("shut.zip", seed=1)
-    wait_until(lambda: "ATTEMPTED" in spool.events("shut.zip"), "it is being sent")
+    spool.wait_for_event("ATTEMPTED", "shut.zip")
     (spool.root / ".tfwatch/claimed/shut.zip").chmod(0)
+    way.let_go()
     spool.wait_for("delivered", "shut.zip")
     assert {digest(zip_bytes(seed=1)): 1} == ordered(sandbox)
     assert_alive(spool)
@@ -73,7 +76,7 @@ def test_a_file_that_becomes_unreadable_while_its_outcome_is_unknown(
     sandbox: Sandbox, spool: Spool, outbox: Path
 ) -> None:
     """It may have been sent, so it stays in claimed/ and the daemon says what to do; then the same order is found."""
-    spool.configure(integrations={"gotranscript": {"timeout_seconds": 1, "retry": {"attempts": 1}}})
+    spool.configure(integrations={"gotranscript": {"timeout_seconds": 5, "retry": {"attempts": 1}}})
     sandbox.set_faults(Fault(kind=FaultKind.HANG, accept=True, times=1))
     spool.start(wrap=without_power("lease"))
     spool.drop("shut.zip", seed=1)
@@ -167,12 +170,14 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("how", ["overwrite", "append"])
-def test_a_hard_link_can_not_change_what_is_sent(sandbox: Sandbox, spool: Spool, outbox: Path, how: str) -> None:
+def test_a_hard_link_can_not_change_what_is_sent(
+    sandbox: Sandbox, spool: Spool, outbox: Path, way: Forwarder, how: str
+) -> None:
     """Written through another name while it is sent: that attempt is void, and no order holds a mixture."""
     size = 30_000_000  # more than the buffers between the two hold: it can't have been read to its middle before
     spool.configure(spool={"incomplete_timeout_seconds": 1})
     spool.start(wrap=without_power("lease"))
-    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=2, times=1))
+    way.hold()
     (outbox / "linked.tmp").write_bytes(zip_bytes(seed=1, size=size))
     os.chown(outbox / "linked.tmp", NOBODY, NOBODY)
     # Renamed in only once its second name stands.
@@ -183,6 +188,7 @@ def test_a_hard_link_can_not_change_what_is_sent(sandbox: Sandbox, spool: Spool,
         spool.wait_for_event("ATTEMPTED", "linked.zip")
         tell(writer)
         assert "written" == heard(writer)
+        way.let_go()
         wait_until(lambda: len(spool.events("linked.zip")) > 1, "the attempt ends")
     assert "DEFERRED" == spool.events("linked.zip")[1]
     spool.wait_for("rejected", "linked.zip", seconds=90)

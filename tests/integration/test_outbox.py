@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.daemon import Spool, make_zip, wait_until, zip_bytes
+from tests.support.forwarder import Forwarder
 from tests.support.host import without_power
 from tests.support.portal import digest, ordered
 from tests.unit.zips import DEFLATED, Member, handmade, megabytes_of_zeros
-from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import VerdictWhen
 
@@ -187,14 +187,15 @@ def test_twenty_twins_are_one_order(sandbox: Sandbox, spool: Spool) -> None:
     spool.assert_sound()
 
 
-def test_a_name_may_be_dropped_again_at_any_time(sandbox: Sandbox, spool: Spool) -> None:
+def test_a_name_may_be_dropped_again_at_any_time(sandbox: Sandbox, spool: Spool, way: Forwarder) -> None:
     """The same name with other content, while the first is in flight, submitted or delivered: `~2`, `~3`, `~4`."""
     sandbox.set_settings(portal={"verdict": VerdictWhen.NEVER})
-    sandbox.set_faults(Fault(kind=FaultKind.LATENCY, seconds=1.5, times=1))
+    way.hold()
     spool.start()
     spool.drop("job_v1.zip", seed=1)
     wait_until(lambda: "job_v1.zip" in spool.claimed(), "the first is in flight")
     spool.drop("job_v1.zip", seed=2)
+    way.let_go()
     spool.wait_for("submitted", "job_v1.zip", "job_v1~2.zip")
     spool.drop("job_v1.zip", seed=3)
     spool.wait_for("submitted", "job_v1~3.zip")
@@ -237,7 +238,7 @@ def test_an_outbox_that_was_replaced_is_found_again(sandbox: Sandbox, spool: Spo
     (spool.root / "outbox").rename(spool.root / "outbox.old")
     (spool.root / "outbox").mkdir()
     spool.drop("first.zip", seed=1)
-    spool.wait_for("delivered", "first.zip", seconds=10)
+    spool.wait_for("delivered", "first.zip")
     (spool.root / "outbox").rename(spool.root / "outbox.older")
     wait_until((spool.root / "outbox").is_dir, "the daemon makes it again")
     spool.drop("second.zip", seed=2)

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -14,12 +15,15 @@ class Forwarder:
     """Passes TCP connections on to `url` while it is open: `with Forwarder(server.url) as way: … way.url …`
 
     `breaks`: of what is passed on, in either direction, one piece in so many is kept back and its connection cut;
-    0 for none. `broken`: how often that was.
+    0 for none. `broken`: how often that was. `pause`: seconds before each piece, of 64 KiB at most.
     """
 
     def __init__(self, url: str, *, breaks: int = 0, seed: int = 0) -> None:
         self.breaks = breaks
         self.broken = 0
+        self.pause = 0.0
+        self._passing = threading.Event()
+        self._passing.set()
         self._rng = random.Random(seed)
         parts = urlsplit(url)
         self._target = (parts.hostname, parts.port)
@@ -38,6 +42,7 @@ class Forwarder:
 
     def shut(self) -> None:
         """Refuse new connections and cut all there are."""
+        self.let_go()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -48,6 +53,14 @@ class Forwarder:
                     connection.shutdown(socket.SHUT_RDWR)
                 connection.close()
             self._connections.clear()
+
+    def hold(self) -> None:
+        """Pass nothing on until `let_go`; connections stay open, and new ones are taken."""
+        self._passing.clear()
+
+    def let_go(self) -> None:
+        """Pass on what was held, and everything after it."""
+        self._passing.set()
 
     def open(self) -> None:
         """Take connections again, at the same address."""
@@ -77,6 +90,8 @@ class Forwarder:
                     self.broken += 1
                     source.shutdown(socket.SHUT_RDWR)
                     break
+                time.sleep(self.pause)
+                self._passing.wait()
                 sink.sendall(chunk)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
