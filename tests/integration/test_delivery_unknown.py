@@ -25,9 +25,13 @@ SILENCES = (
 """The portal takes the package, and its answer is lost in every way it can be. A 503 says so wrongly."""
 
 
+SILENCE = 5
+"""Seconds after which no answer is an unknown outcome: a loaded machine must have given every other one by then."""
+
+
 def set_policy(spool: Spool, policy: str, **more: object) -> None:
     spool.configure(
-        integrations={"gotranscript": {"on_unknown_outcome": policy, "timeout_seconds": 1} | more},
+        integrations={"gotranscript": {"on_unknown_outcome": policy, "timeout_seconds": SILENCE} | more},
     )
 
 

@@ -96,13 +96,13 @@ while True:
 
 def test_a_file_that_grows_for_ever(sandbox: Sandbox, spool: Spool, outbox: Path) -> None:
     """It is neither sent nor refused, and holds nobody up; once it stops it is refused as truncated."""
-    spool.configure(spool={"incomplete_timeout_seconds": 2})
+    spool.configure(spool={"incomplete_timeout_seconds": 5})
     spool.start(wrap=without_power("lease"))
     with stranger(outbox, GROWER, zip_bytes(seed=1)[:-1].hex()) as grower:
         assert "begun" == heard(grower)
         assert_alive(spool)
         size = (outbox / "growing.zip").stat().st_size
-        wait_until(lambda: (outbox / "growing.zip").stat().st_size > size + 30_000, "it grows for longer than that")
+        wait_until(lambda: (outbox / "growing.zip").stat().st_size > size + 50_000, "it grows for longer than that")
         assert set() == spool.names("rejected")
     spool.wait_for("rejected", "growing.zip")
     assert "flaw=truncated" in spool.row("REFUSED", "growing.zip")["detail"]

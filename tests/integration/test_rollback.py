@@ -140,9 +140,10 @@ def test_a_lone_packages_rounds_count(sandbox: Sandbox, spool: Spool) -> None:
 def test_one_storm_is_one_failure(sandbox: Sandbox, spool: Spool) -> None:
     """Ten lanes told together to come back later are one failure, not ten: nothing is given up."""
     spool.configure(integrations={"gotranscript": {"workers": 10}})
-    sandbox.set_settings(portal={"work_seconds": 0.2})
+    # Nobody is told before all ten are under way, however slowly they come.
     sandbox.set_faults(
-        Fault(kind=FaultKind.LATENCY, seconds=0.5), Fault(kind=FaultKind.STATUS, status=429, retry_after=2, times=10)
+        Fault(kind=FaultKind.LATENCY, seconds=4, times=10),
+        Fault(kind=FaultKind.STATUS, status=429, retry_after=2, times=10),
     )
     names = [f"n{seed}.zip" for seed in range(20)]
     for seed, name in enumerate(names):

@@ -17,10 +17,14 @@ import pytest
 
 from tests.support.daemon import Spool, wait_until
 from tests.support.daemon import spool as make_spool
+from tests.support.forwarder import Forwarder
+from tests.unit.zips import megabytes_of_zeros
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.server import Sandbox
 
-BIG = 1024**3
+PROMPT = 20.0
+"""Seconds. Ten are promised, and a loaded machine is given as much again; whatever isn't cut takes a minute or more."""
+
 MORE_THAN_BUFFERS = 64 * 1024**2
 
 
@@ -37,6 +41,23 @@ def sparse_zip(path: Path, size: int) -> None:
         file.seek(size, os.SEEK_CUR)
         directory = b"PK\x01\x02" + pack("<H", 20) + about + pack("<HHHII", 0, 0, 0, 0, 0) + name
         end = b"PK\x05\x06" + pack("<HHHHIIH", 0, 0, 1, 1, len(directory), file.tell(), 0)
+        file.write(directory + end)
+
+
+def zip_that_takes_long(path: Path) -> None:
+    """A sound ZIP of 40 MB that unpacks to 40 GB of zeros: half a minute's inspection on a fast machine."""
+    packed, size = megabytes_of_zeros(1024), 1024**3
+    crc = 0
+    for _ in range(1024):
+        crc = zlib.crc32(bytes(1024**2), crc)
+    directory, count = b"", 40
+    with path.open("wb") as file:
+        for number in range(count):
+            name = f"job/{number:02}.wav".encode()
+            about = pack("<HHHHHIIIHH", 20, 0, 8, 0, 0x21, crc, len(packed), size, len(name), 0)
+            directory += b"PK\x01\x02" + pack("<H", 20) + about + pack("<HHHII", 0, 0, 0, 0, file.tell()) + name
+            file.write(b"PK\x03\x04" + about + name + packed)
+        end = b"PK\x05\x06" + pack("<HHHHIIH", 0, 0, count, count, len(directory), file.tell(), 0)
         file.write(directory + end)
 
 
@@ -77,30 +98,30 @@ def is_stuck(spool: Spool) -> bool:
 def stop(spool: Spool, number: int = signal.SIGTERM) -> float:
     """Stop it, which must succeed; gives the seconds it took."""
     began = time.monotonic()
-    assert 0 == spool.stop(number, seconds=10)
+    assert 0 == spool.stop(number)
     return time.monotonic() - began
 
 
 def test_idle_it_stops_at_once(spool: Spool) -> None:
-    """An idle daemon exits 0 within two seconds, and doesn't say any more that it runs."""
+    """An idle daemon exits 0 by itself, and doesn't say any more that it runs."""
     spool.start()
     assert stop(spool) < 2
     assert not (spool.root / ".tfwatch" / "state.json").exists()
     spool.start()
-    assert stop(spool, signal.SIGINT) < 2
+    assert stop(spool, signal.SIGINT) < PROMPT
 
 
 def test_amid_an_upload_that_is_stuck(tmp_path: Path, sandbox: Sandbox) -> None:
     """On its way into a portal that has stopped reading: back in the outbox within 10 s, and delivered once later."""
     with tough_sink() as (url, got), make_spool(tmp_path, url, sandbox.api_key) as spool:
-        spool.configure(integrations={"gotranscript": {"timeout_seconds": 20}})
+        spool.configure(integrations={"gotranscript": {"timeout_seconds": 120}})
         sparse_zip(spool.home / "big", MORE_THAN_BUFFERS)
         (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
         spool.start()
         assert got.wait(30)
         wait_until(lambda: is_stuck(spool), "the upload is stuck")
         assert {"big.zip"} == spool.claimed()
-        assert stop(spool) < 10
+        assert stop(spool) < PROMPT
         assert {"big.zip"} == spool.names("outbox"), spool.picture()
         assert set() == spool.claimed()
         assert ["ATTEMPTED", "DEFERRED"] == spool.events("big.zip")
@@ -114,12 +135,14 @@ def test_amid_an_upload_that_is_stuck(tmp_path: Path, sandbox: Sandbox) -> None:
 
 def test_amid_an_upload_that_flows(sandbox: Sandbox, spool: Spool) -> None:
     """Stopped while the portal still reads: the ZIP is back in the outbox, and the portal has no order of it."""
-    spool.configure(intake={"verify": "structure"})
-    sparse_zip(spool.home / "big", BIG)
+    sparse_zip(spool.home / "big", MORE_THAN_BUFFERS)
     (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
-    spool.start()
-    wait_until(lambda: sandbox.requests()["requests"], "the upload has begun")
-    assert stop(spool) < 10
+    with Forwarder(sandbox.url) as way:
+        way.pause = 0.1  # a minute and more for all of it
+        spool.configure(intake={"verify": "structure"}, integrations={"gotranscript": {"base_url": way.url}})
+        spool.start()
+        wait_until(lambda: sandbox.requests()["requests"], "the upload has begun")
+        assert stop(spool) < PROMPT
     assert {"big.zip"} == spool.names("outbox"), spool.picture()
     assert [] == sandbox.orders()
     assert "DEFERRED" == spool.events("big.zip")[-1]
@@ -127,11 +150,11 @@ def test_amid_an_upload_that_flows(sandbox: Sandbox, spool: Spool) -> None:
 
 def test_amid_the_inspection(spool: Spool) -> None:
     """Stopped while a big ZIP is still being read: it is put back, and the log says nothing, for nothing happened."""
-    sparse_zip(spool.home / "big", BIG)
+    zip_that_takes_long(spool.home / "big")
     (spool.home / "big").rename(spool.root / "outbox" / "big.zip")
     spool.start()
     wait_until(lambda: spool.claimed() == {"big.zip"}, "it is claimed")
-    assert stop(spool) < 10
+    assert stop(spool) < PROMPT
     assert {"big.zip"} == spool.names("outbox")
     assert [] == spool.rows()
 
@@ -139,12 +162,12 @@ def test_amid_the_inspection(spool: Spool) -> None:
 @pytest.mark.parametrize("accepted", [True, False])
 def test_waiting_for_the_reply(sandbox: Sandbox, spool: Spool, accepted: bool) -> None:
     """Everything was sent and no reply came: whether the portal has it or not, there is one order in the end."""
-    spool.configure(integrations={"gotranscript": {"timeout_seconds": 60}})
+    spool.configure(integrations={"gotranscript": {"timeout_seconds": 120}})
     sandbox.set_faults(Fault(kind=FaultKind.HANG, accept=accepted))
     spool.start()
     spool.drop("p.zip")
     wait_until(lambda: sandbox.orders() if accepted else sandbox.requests()["requests"], "the portal has the request")
-    assert stop(spool) < 10
+    assert stop(spool) < PROMPT
     assert {"p.zip"} == spool.claimed()
     assert set() == spool.names("outbox")
     sandbox.set_faults()
@@ -178,7 +201,7 @@ def test_with_many_under_way(sandbox: Sandbox, spool: Spool) -> None:
         spool.drop(name, seed=number)
     spool.start()
     wait_until(lambda: len(sandbox.orders()) >= 4, "some are accepted")
-    assert stop(spool) < 5
+    assert stop(spool) < PROMPT
     assert set() == spool.claimed(), spool.picture()
     spool.assert_sound()
     sandbox.set_faults()

@@ -280,7 +280,7 @@ def test_a_waiting_package_may_still_grow(sandbox: Sandbox, spool: Spool) -> Non
 @pytest.mark.root
 def test_where_leases_do_not_count_a_file_must_be_still(sandbox: Sandbox, spool: Spool) -> None:
     """On a file system whose leases prove nothing, a ZIP is sent once it has been still for `settle_seconds`."""
-    settle = 1.5
+    settle = 4.0
     spool.configure(spool={"settle_seconds": settle})
     with mounted(spool.root, "ramfs"):
         spool.start()
@@ -289,7 +289,7 @@ def test_where_leases_do_not_count_a_file_must_be_still(sandbox: Sandbox, spool:
         with target.open("wb", buffering=0) as file:
             file.write(packed(b"complete, but not for long"))
             for at in range(0, len(content), 800_000):
-                time.sleep(settle / 2)
+                time.sleep(settle / 4)
                 file.seek(at)
                 file.write(content[at : at + 800_000])
             done = time.monotonic()

@@ -73,7 +73,7 @@ class Spool:
                     "base_url": base_url,
                     "api_key": api_key,
                     "poll_seconds": 0.2,
-                    "timeout_seconds": 5,
+                    "timeout_seconds": 20,
                     "retry": {"attempts": 2, "initial_seconds": 0.05, "max_seconds": 0.2},
                 }
             },
@@ -138,7 +138,7 @@ class Spool:
     def _watching(self, before: int) -> bool:
         return b"watching " in self.output.read_bytes()[before:]
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """Stop the daemon; gives its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
