@@ -338,7 +338,7 @@ def test_an_oddity_is_never_opened_nor_followed(zoo: Folders, name: str) -> None
         zoo.open(Stage.OUTBOX, name)
 
     assert zoo.look(Stage.OUTBOX, name) is None
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # a FIFO would be waited for for ever
     assert descriptors == len(os.listdir("/proc/self/fd"))
 
 

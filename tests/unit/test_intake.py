@@ -381,14 +381,14 @@ def test_a_manifest_that_can_not_be_unpacked_is_ignored_without_verifying(droppe
 
 
 def test_a_small_zip_takes_about_a_millisecond(dropped: Callable[[bytes], int]) -> None:
-    """20 KB with 3 entries: probe and full inspection, at their best, stay below a millisecond."""
+    """20 KB with 3 entries: probe and full inspection, at their best, stay below a millisecond of CPU."""
     fd = dropped(zip_of(SMALL))
     times = []
     for _ in range(50):
-        began = time.perf_counter()
+        began = time.thread_time()
         ask(fd)
         look(fd)
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
 
     assert 0.001 > min(times)
 

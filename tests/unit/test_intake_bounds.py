@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -41,6 +41,12 @@ def measured(tmp_path: Path, big: Path, max_uncompressed_bytes: int = 1 << 40) -
     command = [sys.executable, "-c", _PROGRAM, str(small), str(big), str(max_uncompressed_bytes)]
     found, kib = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return found, int(kib)
+
+
+def cpu_of_children() -> float:
+    """Seconds of work so far, however long they had to wait for a CPU."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def write_one_member(path: Path, *, method: int, crc: int, packed: bytes | int, size: int) -> None:
@@ -80,13 +86,13 @@ def test_a_bomb_is_stopped(tmp_path: Path, declared: int) -> None:
     """10 MB that would become 10 GB: refused in bounded time and memory, whether it owns up to its size or lies."""
     big = tmp_path / "bomb.zip"
     write_one_member(big, method=8, crc=0, packed=megabytes_of_zeros(10_000), size=declared)
-    began = time.monotonic()
+    began = cpu_of_children()
 
     found, kib = measured(tmp_path, big, 1 << 30)
 
     assert ("bomb" if declared > 1 << 30 else "corrupt") == found
     assert 8 << 10 > kib
-    assert 5 > time.monotonic() - began
+    assert 5 > cpu_of_children() - began
 
 
 def test_what_is_allowed_to_be_large_is_unpacked_in_little_memory(tmp_path: Path) -> None:
@@ -111,10 +117,10 @@ def test_200_000_entries_are_refused_at_once(tmp_path: Path) -> None:
         end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), len(body), 0)
         path = tmp_path / "many.zip"
         path.write_bytes(body + directory + end64 + locator + end)
-        began = time.monotonic()
+        began = cpu_of_children()
 
         found, kib = measured(tmp_path, path)
 
         assert expected == found
         assert 6 << 10 > kib
-        assert 5 > time.monotonic() - began
+        assert 5 > cpu_of_children() - began

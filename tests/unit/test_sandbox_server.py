@@ -49,7 +49,7 @@ def test_stops_at_once_whatever_hangs(caplog: pytest.LogCaptureFixture) -> None:
         asker.start()
     with httpx.Client() as idle:
         idle.get(f"{sandbox.url}/_sandbox/orders")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while len(sandbox.requests()["requests"]) < 2:  # type: ignore[arg-type]
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -59,7 +59,7 @@ def test_stops_at_once_whatever_hangs(caplog: pytest.LogCaptureFixture) -> None:
     for asker in askers:
         asker.join()
     assert 2 == len(ended)
-    assert took < 0.5
+    assert took < 10  # what hangs would hang for two minutes
     assert [] == caplog.records
     sandbox.stop()
 
@@ -72,17 +72,20 @@ def test_starts_quickly_and_frees_its_port() -> None:
         assert 200 == httpx.get(f"{sandbox.url}/_sandbox/orders").status_code
     with Sandbox(SandboxSettings(port=port)) as again:
         assert sandbox.url == again.url
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_small_replies_are_not_held_back() -> None:
     """TCP_NODELAY is on: a reply does not wait 40 ms for the client's ACK."""
     with Sandbox() as sandbox, httpx.Client(base_url=sandbox.url) as client:
         client.get("/_sandbox/orders")
-        began = time.monotonic()
+        took = []
         for _ in range(20):
+            began = time.monotonic()
             client.get("/_sandbox/orders")
-        assert time.monotonic() - began < 20 * 0.04
+            took.append(time.monotonic() - began)
+        # Held back, not one of them comes sooner; on a loaded machine some may come later for other reasons.
+        assert min(took) < 0.04
 
 
 def test_settings_change_whole_or_not_at_all() -> None:
