@@ -34,6 +34,7 @@ from tfwatch.doctor import (
     room_check,
     service_check,
     settings_check,
+    webhook_check,
 )
 from tfwatch.doctor.case import Case
 from tfwatch.doctor.finding import Finding
@@ -44,6 +45,7 @@ from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
 from tfwatch.spool import folders as folders_module
 from tfwatch.spool import lock, trials
 from tfwatch.spool.renames import rename_noreplace
+from tfwatch.webhook_rotation import rotate
 
 NOBODY_ELSE = 61_234
 """A user that nothing else on this machine runs as."""
@@ -587,3 +589,53 @@ def test_problems_and_warnings_are_told_line_by_line(spool: Spool) -> None:
     spool.configure(integrations={"s3": {"enabled": False}}, spool={"rescan_seconds": 2})
     spool.configure(integrations={"gotranscript": {"base_url": "http://portal.invalid"}})
     assert "unencrypted" in only(settings_check.settings(case_of(spool).settings), "warning").seen
+
+
+# --- who may call in ------------------------------------------------------------------------------------------------
+
+
+def with_secret(spool: Spool, *, days: int) -> Path:
+    """A file with one secret, made so many days ago, as `tfwatch rotate-secret` writes it."""
+    path = spool.home / "webhook_integrations.json"
+    made = datetime.now(UTC) - timedelta(days=days)
+    rotate(str(path), "portal", kind="secret", overlap=timedelta(0), now=made, like=str(spool.config))
+    spool.configure(web={"enabled": True, "port": reserve_port()})
+    return path
+
+
+def test_young_secrets_of_callers_pass(spool: Spool) -> None:
+    """One integration, a secret of 89 days."""
+    with_secret(spool, days=89)
+
+    assert only(webhook_check.webhooks(case_of(spool)), "ok").seen.startswith("1 integration(s)")
+
+
+def test_a_secret_that_is_too_old_fails(spool: Spool) -> None:
+    """91 days: which one, and the command that makes a new one; the secret itself isn't shown."""
+    path = with_secret(spool, days=91)
+    found = only(webhook_check.webhooks(case_of(spool)), "failure")
+
+    assert "91 days old" in found.seen
+    assert "tfwatch rotate-secret portal" == found.what_to_do
+    assert json.loads(path.read_text())["portal"]["secret"]["value"] not in repr(found)
+
+
+@pytest.mark.parametrize("content", [None, "no JSON"])
+def test_a_file_of_secrets_that_turns_webhooks_off_fails(spool: Spool, content: str | None) -> None:
+    """Open to everybody, or no file of secrets at all."""
+    path = with_secret(spool, days=1)
+    if content is None:
+        path.chmod(0o644)
+    else:
+        path.write_text(content)
+    found = only(webhook_check.webhooks(case_of(spool)), "failure")
+
+    assert str(path) in found.seen
+    assert str(path) in found.what_to_do
+
+
+def test_nobody_who_calls_is_no_fault(spool: Spool) -> None:
+    """Without a file, and without a web server, there is nothing to look at."""
+    only(webhook_check.webhooks(case_of(spool)), "skipped")
+    spool.configure(web={"enabled": True, "port": reserve_port()})
+    only(webhook_check.webhooks(case_of(spool)), "skipped")

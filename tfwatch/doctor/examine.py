@@ -19,6 +19,7 @@ from tfwatch.doctor import (
     service_check,
     settings_check,
     unit_check,
+    webhook_check,
     who,
 )
 from tfwatch.doctor import unit as units
@@ -70,6 +71,7 @@ def examine(known: Settings, *, unit_folders: tuple[str, ...] = units.FOLDERS) -
     findings += [*settings_check.readable(case), *who.check(user)]
     findings += _of_spool(case, used)
     findings += _kept_short("web", lambda: daemon_check.web(case))
+    findings += webhook_check.webhooks(case)
     findings += service_check.answers(case, services)
     findings += service_check.clock(services)
     return Examination(user=user.name, findings=(*findings, *about_unit))
