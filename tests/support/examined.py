@@ -34,6 +34,14 @@ def results(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     return [(found.check, found.result) for found in findings]
 
 
+def only(findings: Iterator[Finding], result: str) -> Finding:
+    """The one finding there is, with that result, and with what to do if it is bad."""
+    found = list(findings)
+    assert [result] == [each.result for each in found], found
+    assert found[0].what_to_do or result in ("ok", "skipped")
+    return found[0]
+
+
 def examined(place: Spool, *, code: int) -> dict[str, list[dict[str, Any]]]:
     """What `tfwatch doctor --json` finds, by check; its exit code must be `code`."""
     done: subprocess.CompletedProcess[str] = place.cli("doctor", "--json")
