@@ -13,7 +13,7 @@ HORIZON_DAYS: Final = 14
 GROWTH_DAYS: Final = 7
 """Growth is taken from so many days back: a week has its quiet days too."""
 
-_UNITS: Final = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20))
+_UNITS: Final = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 def disk_fills(
@@ -52,9 +52,9 @@ def _sentence(day: int, free: int, grows: float, frees: int, *, keeps: bool) -> 
 
 
 def size_of(count: int) -> str:
-    """Bytes for people: `1.5 GiB`, `300 MiB`, `0 MiB`."""
+    """Bytes for people: `1.5 GiB`, `300 MiB`, `0 B`."""
     for unit, size in _UNITS:
         if count >= size:
             amount = count / size
             return f"{number(amount, 1 if amount < 10 else 0)} {unit}"
-    return f"{number(count / (1 << 20), 1)} MiB" if count else "0 MiB"
+    return f"{number(count)} B"

@@ -42,7 +42,7 @@ def test_what_is_removed_in_time_is_counted() -> None:
     assert outlook(10, 2, (2,) * HORIZON_DAYS) is None
     late = outlook(10, 2, (0, 0, 0, 0, 0, 50))
     assert late is not None
-    assert "retention frees only 0 MiB until then: free some space, or lower retention.delivered_days" in late
+    assert "retention frees only 0 B until then: free some space, or lower retention.delivered_days" in late
     assert outlook(10, 2, (0, 0, 0, 50)) is None
 
 
@@ -67,7 +67,7 @@ def test_less_than_the_least_has_its_own_words() -> None:
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "0 MiB"), (1000, "0.0 MiB"), (300 << 20, "300 MiB"), (3 * GIB // 2, "1.5 GiB"), (5000 * GIB, "4.9 TiB")],
+    [(0, "0 B"), (1000, "1,000 B"), (300 << 20, "300 MiB"), (3 * GIB // 2, "1.5 GiB"), (5000 * GIB, "4.9 TiB")],
 )
 def test_sizes_are_for_people(count: int, said: str) -> None:
     """Two digits are enough."""
