@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -27,8 +28,10 @@ from tfwatch.doctor import (
     room_check,
 )
 from tfwatch.doctor.case import Case
+from tfwatch.ledger.index import Index
+from tfwatch.ledger.log import Position
 from tfwatch.ledger.rows import GENESIS, HEADER, encode
-from tfwatch.model import Event, Fact, Stage
+from tfwatch.model import DeliveryRecord, Event, Fact, Stage, Status
 from tfwatch.sandbox.server import Sandbox
 from tfwatch.sandbox.settings import PortalSettings, SandboxSettings
 from tfwatch.spool import folders as folders_module
@@ -144,6 +147,22 @@ def test_a_full_disk_fails_and_a_small_one_warns(tmp_path: Path, sandbox: Sandbo
         assert "min_free_bytes" in only(room_check.space(case), "warning").seen
         fill(made.root)
         assert "the disk is full" in only(room_check.space(case), "failure").seen
+
+
+def test_a_disk_that_fills_before_anything_is_removed_is_told(case: Case) -> None:
+    """What came within the last week, a day of it more than is free, and nothing is set to be removed."""
+    fact = Fact(
+        event=Event.COMPLETED, package="p.zip", sha256="0" * 64, bytes=10 * case.folders.free_bytes(),
+        from_stage=Stage.SUBMITTED, to_stage=Stage.DELIVERED, status=Status.DELIVERED,
+    )  # fmt: skip
+    with closing(Index(case.folders.index)) as index:
+        record = DeliveryRecord.of(fact, seq=1, at=datetime.now(UTC), exec_id="x", chain="")
+        index.apply([record], Position.start())
+
+    seen = only(room_check.retention(case), "warning").seen
+
+    assert seen.startswith("the disk is full within 1 day: ")
+    assert "nothing is set to be removed" in seen
 
 
 @pytest.mark.root
