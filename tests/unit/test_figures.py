@@ -97,7 +97,7 @@ def written(past: Sequence[tuple[Fact, float]], path: Path) -> list[Row]:
     return rows
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(past=pasts(), cuts=st.lists(st.integers(1, 40), max_size=4), later=GAPS)
 def test_every_figure_is_what_the_log_counts_up_to(
     past: list[tuple[Fact, float]], cuts: list[int], later: float, tmp_path_factory: pytest.TempPathFactory
