@@ -15,7 +15,7 @@ from typing import Final
 
 from loguru import logger
 
-from tfwatch import __version__, disk
+from tfwatch import __version__, disk, language
 from tfwatch.connections import LiveConfiguration, serving, speak, terms
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
@@ -33,7 +33,7 @@ from tfwatch.observe.figures_file import FiguresFile
 from tfwatch.observe.health import Health, notifier
 from tfwatch.observe.logs import set_up
 from tfwatch.observe.present import Inside
-from tfwatch.settings_file import Loaded, load
+from tfwatch.settings_file import Loaded, language_of, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool import lock
 from tfwatch.spool.folders import Folders, SpoolUnusable
@@ -54,6 +54,7 @@ _ROOM_SECONDS: Final = 1.0
 def run(config_path: str, environ: Mapping[str, str]) -> int:
     """Run the daemon in the foreground until it is told to stop; returns the exit code."""
     exec_id = new_exec_id(datetime.now(UTC))
+    language.use(language_of(config_path))
     try:
         loaded = load(config_path, environ=environ)
     except ConfigError as error:

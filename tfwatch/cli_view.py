@@ -20,12 +20,12 @@ CONFIG: Final = 78
 
 
 def settings_path(config: str | None) -> str:
-    """The settings file a command line names, else the default one."""
-    if config is not None:
-        return config
-    from tfwatch.settings_file import default_path
+    """The settings file a command line names, else the default one; from now on its language is spoken."""
+    from tfwatch.settings_file import default_path, language_of
 
-    return default_path(os.environ)
+    path = default_path(os.environ) if config is None else config
+    language.use(language_of(path))
+    return path
 
 
 @contextmanager
@@ -38,11 +38,11 @@ def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
     from tfwatch.settings_problems import ConfigError
 
     read = look.settings_with_problems if tolerant else look.settings
+    path = settings_path(config)
     try:
-        known = read(settings_path(config), os.environ)
+        known = read(path, os.environ)
     except ConfigError as error:
         refuse(error.problems)
-    language.use(known.config.language)
     local_time.use(known.config.timezone)
     try:
         with closing(look.open_view(known)) as view:

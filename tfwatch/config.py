@@ -8,8 +8,6 @@ secret in the wrong place.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -229,106 +227,6 @@ class Config(Section):
     logging: LoggingSettings = LoggingSettings()
 
 
-# --- values that contradict each other ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """Valid values that can't stand together. `about`: every dotted key it was concluded from."""
-
-    key: str
-    message: str
-    hint: str
-    about: tuple[str, ...]
-
-
-def conflicts(config: Config) -> Iterator[Conflict]:
-    """Every contradiction between sections or keys, in the order of the file."""
-    if config.integrations.gotranscript.enabled:
-        yield from _gotranscript_conflicts(config.integrations)
-    if config.integrations.s3.enabled:
-        yield from _s3_conflicts(config.integrations.s3)
-    if config.integrations.sheets.enabled:
-        yield from _sheets_conflicts(config.integrations.sheets)
-    if config.web.enabled:
-        yield from _web_conflicts(config.web)
-
-
-def _gotranscript_conflicts(integrations: Integrations) -> Iterator[Conflict]:
-    section, gotranscript = "integrations.gotranscript", integrations.gotranscript
-
-    def conflict(key: str, message: str, hint: str, *about: str) -> Conflict:
-        keys = (f"{section}.enabled", f"{section}.{key}", *about)
-        return Conflict(key=f"{section}.{key}", message=message, hint=hint, about=keys)
-
-    if gotranscript.base_url is None:
-        yield conflict("base_url", "needed while the integration is enabled", "set it or enabled: false")
-    if gotranscript.retry.max_seconds < gotranscript.retry.initial_seconds:
-        yield conflict("retry.max_seconds", "must not be less than initial_seconds", "raise it", f"{section}.retry")
-    if gotranscript.when_disabled == "backup" and not integrations.s3.enabled:
-        hint = "set up integrations.s3 with enabled: true, or when_disabled: hold"
-        yield conflict("when_disabled", "backup needs integrations.s3", hint, "integrations.s3.enabled")
-    if gotranscript.profile is not Profile.GOTRANSCRIPT_V4:
-        return
-    profile = f"{section}.profile"
-    if not integrations.s3.enabled:
-        hint = "set up integrations.s3 with enabled: true, or profile: deliveries"
-        message = "gotranscript-v4 needs integrations.s3: the service fetches the package from there"
-        yield conflict("profile", message, hint, "integrations.s3.enabled")
-    if gotranscript.language is None:
-        yield conflict("language", "needed by profile gotranscript-v4", "set the language of the recordings", profile)
-    if gotranscript.on_unknown_outcome != "ask":
-        message = f"{gotranscript.on_unknown_outcome} can't be used with profile gotranscript-v4: the service has "
-        message += "neither idempotency keys nor a lookup, and a second order costs money"
-        yield conflict("on_unknown_outcome", message, "set it to ask, or remove the line", profile)
-
-
-def _s3_conflicts(s3: S3Settings) -> Iterator[Conflict]:
-    section = "integrations.s3"
-    if not s3.bucket:
-        yield Conflict(
-            key=f"{section}.bucket",
-            message="needed while s3 is enabled",
-            hint="set it or enabled: false",
-            about=(f"{section}.enabled", f"{section}.bucket"),
-        )
-    if (s3.access_key is None) != (s3.secret_key is None):
-        missing, given = ("secret_key", "access_key") if s3.secret_key is None else ("access_key", "secret_key")
-        yield Conflict(
-            key=f"{section}.{missing}",
-            message=f"needed beside {given}",
-            hint="set both, or neither to use the machine's own credentials",
-            about=tuple(f"{section}.{key}{suffix}" for key in (missing, given) for suffix in ("", "_file")),
-        )
-
-
-def _sheets_conflicts(sheets: SheetsSettings) -> Iterator[Conflict]:
-    section = "integrations.sheets"
-    for key, missing in (
-        ("spreadsheet_id", not sheets.spreadsheet_id),
-        ("service_account_json", sheets.service_account_json is None),
-    ):
-        if missing:
-            yield Conflict(
-                key=f"{section}.{key}",
-                message="needed while sheets is enabled",
-                hint="set it or enabled: false",
-                about=(f"{section}.enabled", f"{section}.{key}", f"{section}.{key}_file"),
-            )
-
-
-def _web_conflicts(web: WebSettings) -> Iterator[Conflict]:
-    needed = {"expose: true": web.expose, "token_file": web.token is not None}
-    missing = [key for key, is_set in needed.items() if not is_set]
-    if missing and not values.is_loopback(web.host):
-        yield Conflict(
-            key="web.host",
-            message="other machines could read the page, so it needs both web.expose: true and web.token",
-            hint=f"set web.{' and web.'.join(missing)}, or host: 127.0.0.1",
-            about=("web.enabled", "web.host", "web.expose", "web.token", "web.token_file"),
-        )
-
-
 # --- what a reload means --------------------------------------------------------------------------------------------
 
 
@@ -347,5 +245,11 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
     """Sentences on changes that a running daemon can't take up; empty when `new` can be applied at once."""
     if old.spool.root == new.spool.root:
         return ()
-    said = f"spool.root: can't change from {old.spool.root} to {new.spool.root} while running"
-    return (f"{said}; systemctl restart tfwatch, or put the old value back",)
+    return (
+        tr(
+            "spool.root: can't change from {before} to {after} while running; systemctl restart tfwatch, or put the "
+            "old value back",
+            before=old.spool.root,
+            after=new.spool.root,
+        ),
+    )

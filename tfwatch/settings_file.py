@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from tfwatch.config import Config, conflicts
+from tfwatch.config import Config
+from tfwatch.language import Language, tr
+from tfwatch.settings_conflicts import conflicts
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem, dotted, explain, leaves
 from tfwatch.settings_values import is_loopback
+
+_LANGUAGE: Final = re.compile(r"""^language: +(["']?)pt-BR\1 *(#.*)?$""", re.MULTILINE)
+_MOST_READ: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,18 @@ class Loaded:
 def default_path(environ: Mapping[str, str]) -> str:
     """The settings file when none is named: `$TFWATCH_CONFIG`, then /etc/tfwatch/config.yaml."""
     return environ.get("TFWATCH_CONFIG") or "/etc/tfwatch/config.yaml"
+
+
+def language_of(path: str) -> Language:
+    """The language a settings file asks for, read by itself: what is wrong with the file is to be said in it, too."""
+    try:
+        if not os.path.isfile(path):  # a FIFO would keep us waiting
+            return "en"
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found = _LANGUAGE.search(file.read(_MOST_READ))
+    except (OSError, ValueError):
+        return "en"
+    return "pt-BR" if found else "en"
 
 
 def load(path: str, *, environ: Mapping[str, str]) -> Loaded:
@@ -106,17 +124,22 @@ def _with_absolute_paths(config: Config, folder: str) -> Config:
 def _warnings(config: Config) -> Iterator[str]:
     gotranscript = config.integrations.gotranscript
     if gotranscript.enabled and gotranscript.base_url and _is_exposed(gotranscript.base_url):
-        what = "the API key and the packages cross the network unencrypted"
-        yield f"integrations.gotranscript.base_url: {what}; use https://"
+        yield tr(
+            "integrations.gotranscript.base_url: the API key and the packages cross the network unencrypted; use https://"
+        )
     if config.retention.delivered_days is not None and not config.integrations.s3.enabled:
-        what = "nothing is removed, since a delivered package goes only after its backup, and s3 is off"
-        yield f"retention.delivered_days: {what}; set up integrations.s3, or remove the line"
+        yield tr(
+            "retention.delivered_days: nothing is removed, since a delivered package goes only after its backup, and "
+            "s3 is off; set up integrations.s3, or remove the line"
+        )
     if config.web.enabled and not is_loopback(config.web.host):
-        what = "the page and its token cross the network unencrypted"
-        yield f"web.host: {what}; put a proxy with TLS in front of it, and listen on 127.0.0.1"
+        yield tr(
+            "web.host: the page and its token cross the network unencrypted; put a proxy with TLS in front of it, and "
+            "listen on 127.0.0.1"
+        )
     for key, is_set in (("alerts.urls", bool(config.alerts.urls)),):
         if is_set:
-            yield f"{key}: taken, but this version does not act on it yet"
+            yield tr("{key}: taken, but this version does not act on it yet", key=key)
 
 
 def _is_exposed(url: str) -> bool:

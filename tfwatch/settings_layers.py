@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tfwatch.language import tr
 from tfwatch.settings_problems import Path, Problem
 from tfwatch.settings_sources import (
     SECRETS,
@@ -103,7 +104,7 @@ class Layers:
         try:
             text = read_text(self.path)
         except Missing as error:
-            hint = f"make one: cp config.yaml.example {shlex.quote(self.path)}"
+            hint = tr("make one: cp config.yaml.example {path}", path=shlex.quote(self.path))
             problem = Problem(file=self.path, message=error.message, hint=hint)
         except Unreadable as error:
             problem = Problem(file=self.path, line=error.line, message=error.message, hint=error.hint)
@@ -162,7 +163,10 @@ class Layers:
             return False
         place = self.place(key)
         if self.get(secret.key):
-            self.warnings.append(f"{place.label}: {key} wins over {secret.key}; remove one of them")
+            text = tr(
+                "{place}: {key} wins over {other}; remove one of them", place=place.label, key=key, other=secret.key
+            )
+            self.warnings.append(text)
         self._take_file(secret, name, key, place)
         return True
 
@@ -184,8 +188,8 @@ class Layers:
                 self._refuse(key, named, f"{path}: {error.message}", error.hint)
             else:
                 # the name is not shown: it may be the secret itself, put in the wrong place
-                said = f"the file it names, looked for in {self.folder}: {error.message}"
-                self._refuse(key, named, said, "give the file's absolute path")
+                said = tr("the file it names, looked for in {folder}: {error}", folder=self.folder, error=error.message)
+                self._refuse(key, named, said, tr("give the file's absolute path"))
         else:
             self._set_content(secret, text, Origin(file=path, label=f"{path}, named at {named.label}"))
             if text.is_public:
@@ -195,7 +199,7 @@ class Layers:
     def _set_content(self, secret: SecretKey, text: Text, origin: Origin) -> None:
         content = text.text.rstrip("\r\n")
         if not content.strip():
-            self._refuse(secret.key, origin, "the file is empty", "put the secret in, or stop naming the file")
+            self._refuse(secret.key, origin, tr("the file is empty"), tr("put the secret in, or stop naming the file"))
         elif secret.is_list:
             lines = (line.strip() for line in content.splitlines())
             self._set(secret.key, [line for line in lines if line and not line.startswith("#")], origin)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from tfwatch.config import Config
+from tfwatch.language import number, tr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,38 +63,43 @@ def leaves(model: type[BaseModel] = Config, under: tuple[str, ...] = ()) -> Iter
 
 KEYS: Final = frozenset(dotted(path) for path, _ in leaves())
 
-_WORDS: Final = {
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number, without quotes",
-    "float_type": "must be a number, without quotes",
-    "finite_number": "must be a number, not inf or nan",
-    "string_type": "must be text; put it in quotes",
-    "string_unicode": "must be valid UTF-8 text",
-    "tuple_type": "must be a list",
-    "model_type": "must be a section of key: value lines, indented below it",
-    "greater_than": "must be more than {gt:,}",
-    "greater_than_equal": "must be {ge:,} or more",
-    "less_than_equal": "must be {le:,} or less",
-    "string_too_long": "must have {max_length} characters or fewer",
-    "literal_error": "must be {expected}",
-    "enum": "must be {expected}",
-}
+
+def _words() -> Mapping[str, str]:
+    return {
+        "bool_type": tr("must be true or false"),
+        "int_type": tr("must be a whole number, without quotes"),
+        "float_type": tr("must be a number, without quotes"),
+        "finite_number": tr("must be a number, not inf or nan"),
+        "string_type": tr("must be text; put it in quotes"),
+        "string_unicode": tr("must be valid UTF-8 text"),
+        "tuple_type": tr("must be a list"),
+        "model_type": tr("must be a section of key: value lines, indented below it"),
+        "greater_than": tr("must be more than {gt}"),
+        "greater_than_equal": tr("must be {ge} or more"),
+        "less_than_equal": tr("must be {le} or less"),
+        "string_too_long": tr("must have {max_length} characters or fewer"),
+        "literal_error": tr("must be {expected}"),
+        "enum": tr("must be {expected}"),
+    }
 
 
 def explain(kind: str, path: Path, context: Mapping[str, Any], *, is_null: bool) -> tuple[str, str]:
     """Message and hint for one of pydantic's errors; its own text is not used, for it may quote the input."""
     if kind == "extra_forbidden":
-        return "unknown key", _meant(path)
+        return tr("unknown key"), _meant(path)
     if is_null:
-        return "has no value", "give it one, or remove the line to have the default"
+        return tr("has no value"), tr("give it one, or remove the line to have the default")
     if kind == "value_error":
         return str(context["error"]), ""
-    numbers = {name: int(value) if value == int(value) else value for name, value in context.items() if _number(value)}
-    return _WORDS.get(kind, "is not valid").format(**{**context, **numbers}).replace("'", ""), ""
+    known = {name: _written(value) for name, value in context.items()}
+    known["expected"] = known.get("expected", "").replace(" or ", tr(" or ")).replace("'", "")
+    return (_words().get(kind) or tr("is not valid")).format(**known), ""
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _written(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    return number(value) if value == int(value) else str(value)
 
 
 def _meant(path: Path) -> str:
@@ -101,11 +107,11 @@ def _meant(path: Path) -> str:
     *section, name = dotted(path).split(".")
     siblings = {key.split(".")[len(section)] for key in KEYS if key.split(".")[: len(section)] == section}
     if near := difflib.get_close_matches(name, sorted(siblings), n=1):
-        return f"did you mean {near[0]}?"
+        return tr("did you mean {key}?", key=near[0])
     elsewhere = sorted(key for key in KEYS if key.split(".")[-1] == name)
     if len(elsewhere) == 1:
-        return f"did you mean {elsewhere[0]}?"
-    return f"known here: {', '.join(sorted(siblings))}"
+        return tr("did you mean {key}?", key=elsewhere[0])
+    return tr("known here: {keys}", keys=", ".join(sorted(siblings)))
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,29}")

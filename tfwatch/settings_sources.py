@@ -15,6 +15,7 @@ from typing import Final
 
 from dotenv.parser import parse_stream
 
+from tfwatch.language import tr
 from tfwatch.settings_problems import Problem
 
 MAX_BYTES: Final = 1024**2
@@ -106,28 +107,28 @@ def read_text(path: str) -> Text:
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("is not a regular file", "name a file")
+                raise Unreadable(tr("is not a regular file"), tr("name a file"))
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise Missing("no such file", "make it, or correct the name") from None
+        raise Missing(tr("no such file"), tr("make it, or correct the name")) from None
     except PermissionError:
-        user = f"user {os.geteuid()}"
-        raise Unreadable(f"{user} may not read it", f"look at its owner and mode: namei -l {quoted}") from None
+        said = tr("user {user} may not read it", user=os.geteuid())
+        raise Unreadable(said, tr("look at its owner and mode: namei -l {path}", path=quoted)) from None
     # ValueError: a name with a NUL or half a surrogate pair
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a file's name"
-        raise Unreadable(f"can't be read: {reason}", "correct the name") from None
+        reason = error.strerror if isinstance(error, OSError) else tr("not a file's name")
+        raise Unreadable(tr("can't be read: {error}", error=reason), tr("correct the name")) from None
     return Text(text=_decoded(data), is_public=bool(status.st_mode & stat.S_IROTH))
 
 
 def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise Unreadable("is larger than 1 MiB", "this can't be the right file")
+        raise Unreadable(tr("is larger than 1 MiB"), tr("this can't be the right file"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise Unreadable("is not UTF-8 text", "save it as UTF-8", line=line) from None
+        raise Unreadable(tr("is not UTF-8 text"), tr("save it as UTF-8"), line=line) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +156,8 @@ def read_variables(environ: Mapping[str, str], dotenv_path: str) -> Variables:
             if name in _ALL_VARIABLES:
                 found[name] = value, Origin(file=dotenv_path, line=line, label=f".env:{line} {name}", variable=name)
             elif name.startswith(_OUR_PREFIXES):
-                warnings.append(f"{dotenv_path}:{line}: a variable here is not one of tfwatch's; check its spelling")
+                place = f"{dotenv_path}:{line}"
+                warnings.append(tr("{place}: a variable here is not one of tfwatch's; check its spelling", place=place))
         if dotenv.is_public and any(secret.variable in found for secret in SECRETS):
             warnings.append(public_warning(dotenv_path))
     for name in _ALL_VARIABLES & environ.keys():
@@ -168,14 +170,18 @@ def _assignments(text: str, path: str, problems: list[Problem]) -> Iterator[tupl
     for binding in parse_stream(io.StringIO(text)):
         line = binding.original.line
         if binding.error:
-            problems.append(Problem(file=path, line=line, message="can't be understood", hint="write NAME=value"))
+            problems.append(
+                Problem(file=path, line=line, message=tr("can't be understood"), hint=tr("write NAME=value"))
+            )
         elif binding.key and binding.value:
             yield binding.key, binding.value, line
 
 
 def public_warning(path: str) -> str:
     """What to say of a file with secrets that everyone may read."""
-    return f"{path}: holds secrets and is readable by every user; chmod o-r {shlex.quote(path)}"
+    return tr(
+        "{path}: holds secrets and is readable by every user; chmod o-r {quoted}", path=path, quoted=shlex.quote(path)
+    )
 
 
 def credential_paths(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from tfwatch.language import tr
 from tfwatch.settings_problems import Path, Problem, dotted, shown
 
 MAX_DEPTH: Final = 20
@@ -64,11 +65,13 @@ class _Composer(yaml.SafeLoader):
         line = event.start_mark.line + 1
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias or getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
-            raise _Refused(line, "aliases (*), anchors (&) and tags (!) are not used here", "put the value in quotes")
+            raise _Refused(
+                line, tr("aliases (*), anchors (&) and tags (!) are not used here"), tr("put the value in quotes")
+            )
         if self.depth >= MAX_DEPTH:
-            raise _Refused(line, "too many levels within each other", "compare with config.yaml.example")
+            raise _Refused(line, tr("too many levels within each other"), tr("compare with config.yaml.example"))
         if self.nodes >= MAX_NODES:
-            raise _Refused(line, "too many keys and values", "compare with config.yaml.example")
+            raise _Refused(line, tr("too many keys and values"), tr("compare with config.yaml.example"))
         self.nodes += 1
         self.depth += 1
         node = super().compose_node(parent, index)
@@ -86,8 +89,8 @@ def parse(text: str, file: str) -> Tree:
     if node is None or (isinstance(node, yaml.ScalarNode) and _plain(node) is None):
         return Tree(data={}, lines={}, problems=())
     if not isinstance(node, yaml.MappingNode):
-        message = "must be sections of key: value lines"
-        problem = Problem(file=file, line=_line(node), message=message, hint="compare with config.yaml.example")
+        message = tr("must be sections of key: value lines")
+        problem = Problem(file=file, line=_line(node), message=message, hint=tr("compare with config.yaml.example"))
         return Tree(data={}, lines={}, problems=(problem,), sound=False)
     builder = _Builder(file)
     data = builder.mapping(node, ())
@@ -99,22 +102,24 @@ def _compose(text: str) -> yaml.Node | None:
         loader = _Composer(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _Refused(line, "holds a control character", "retype the line") from None
+        raise _Refused(line, tr("holds a control character"), tr("retype the line")) from None
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _Refused(mark.line + 1 if mark else 1, _said(error), "check indentation, quotes and colons") from None
+        raise _Refused(mark.line + 1 if mark else 1, _said(error), tr("check indentation, quotes and colons")) from None
     # \U escapes beyond Unicode and absurd %YAML versions escape PyYAML as these
     except (ValueError, OverflowError):
-        raise _Refused(loader.line + 1, "holds a number or escape that can't be read", "check the line") from None
+        raise _Refused(
+            loader.line + 1, tr("holds a number or escape that can't be read"), tr("check the line")
+        ) from None
     finally:
         loader.dispose()
 
 
 def _said(error: yaml.MarkedYAMLError) -> str:
     said = ", ".join(part for part in (error.context, error.problem) if part)
-    return f"not valid YAML: {_QUOTED.sub('…', said)}"
+    return tr("not valid YAML: {why}", why=_QUOTED.sub("…", said))
 
 
 class _Builder:
@@ -130,10 +135,14 @@ class _Builder:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
             if shown(key) != key or not key:
-                self._problem(key_node, path, "a key here is not a plain word", "compare with config.yaml.example")
+                self._problem(
+                    key_node, path, tr("a key here is not a plain word"), tr("compare with config.yaml.example")
+                )
             elif key in values:
                 first = self.lines[(*path, key)]
-                self._problem(key_node, (*path, key), f"stands twice; first in line {first}", "keep one of them")
+                self._problem(
+                    key_node, (*path, key), tr("stands twice; first in line {line}", line=first), tr("keep one of them")
+                )
             else:
                 self.lines[(*path, key)] = _line(key_node)
                 values[key] = self._value(value_node, (*path, key))

@@ -121,6 +121,21 @@ def test_the_language_changes_with_the_file(sandbox: Sandbox, brazilian: Spool) 
     assert "t_v1.zip was refused and not sent." in brazilian.reason("t_v1.zip")
 
 
+def test_a_bad_configuration_is_told_in_its_language(sandbox: Sandbox, brazilian: Spool) -> None:
+    """What is wrong with a changed file, and with one that nothing can be started with, is said in Portuguese."""
+    brazilian.start()
+    brazilian.configure(intake={"max_entries": -1})
+    said = "intake.max_entries: deve ser 1 ou mais"
+    wait_until(lambda: "config.yaml não foi aplicado: " in line(brazilian) and said in line(brazilian), "it is told")
+    assert "não foi aplicado; continua valendo a configuração anterior" in brazilian.output.read_text()
+    brazilian.stop()
+    assert said in brazilian.cli("check-config").stderr
+    brazilian.start(ready=False)
+    assert brazilian.process is not None
+    assert 78 == brazilian.process.wait(30)
+    assert said in brazilian.output.read_text().rpartition("observando")[2]
+
+
 def test_today_begins_at_the_operators_midnight(sandbox: Sandbox, spool: Spool) -> None:
     """Where it is noon, what was delivered now counts ten hours later, and not fourteen hours later."""
     spool.start()

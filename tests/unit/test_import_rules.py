@@ -99,7 +99,7 @@ SETTINGS_ORDER = (
     "settings_file",
     "settings_layers",
     ("settings_sources", "settings_yaml"),
-    "settings_problems",
+    ("settings_conflicts", "settings_problems"),
     "config",
     "settings_values",
 )

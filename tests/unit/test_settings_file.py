@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tfwatch.config import (
     Config,
 )
-from tfwatch.settings_file import Loaded, default_path, load
+from tfwatch.settings_file import Loaded, default_path, language_of, load
 from tfwatch.settings_problems import KEYS, ConfigError, Problem
 from tfwatch.settings_sources import SECRETS, VARIABLES
 
@@ -338,3 +338,25 @@ def test_no_text_crashes_the_loader(text: str, value: str, name: str, tmp_path_f
     load_or_problems(BASE, folder, **{name: value})
     write(folder, f"{text}\n{name}={value}", ".env")
     load_or_problems(BASE, folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("language: pt-BR\n", "pt-BR"),
+        ("wob: [\nlanguage: 'pt-BR'  # for the team\n", "pt-BR"),
+        ("language: en\n", "en"),
+        ("", "en"),
+        ("integrations:\n  gotranscript:\n    language: pt-BR\n", "en"),
+        ("# language: pt-BR\n", "en"),
+    ],
+)
+def test_the_language_is_known_before_the_rest_is(tmp_path: Path, text: str, spoken: str) -> None:
+    """A file that can't be used is told about in the language it asks for."""
+    assert spoken == language_of(write(tmp_path, text))
+
+
+def test_what_is_no_file_asks_for_no_language(tmp_path: Path) -> None:
+    """Nobody waits for the writer of a FIFO, and a missing file is English."""
+    os.mkfifo(tmp_path / "fifo")
+    assert ["en", "en", "en"] == [language_of(str(tmp_path / name)) for name in ("fifo", "missing", "nul\0")]
