@@ -295,7 +295,7 @@ def _render_integrations(document: Document) -> Iterator[Styled]:
         reason = f": {stand['reason']}" if stand["reason"] and stand["state"] != "off" else ""
         trouble = tr("; in trouble: {trouble}", trouble=stand["trouble"]) if stand["trouble"] else ""
         what = stand["what_to_do"] if stand["state"] != "off" else ""
-        hint = f". {tr('What to do: {what}', what=what)}" if what else ""
+        hint = tr(". What to do: {what}", what=what) if what else ""
         style = "good" if stand["enabled"] and not trouble else "dim" if stand["state"] == "off" else "bad"
         yield f"  {name:<13} {integration_state(stand['state'])} ({stand['source']}){reason}{trouble}{hint}", style
 
@@ -332,7 +332,7 @@ def _ignored(count: int) -> str:
 def _trouble(problem: Mapping[str, Any], when: When) -> str:
     code = f"HTTP {problem['code']}: " if problem["code"] is not None else ""
     said = f"{when(parse_rfc3339(problem['at']))}  {problem['stage']}/{problem['package']}: {code}{problem['reason']}"
-    return f"{said.removesuffix('.')}. {tr('What to do: {what}', what=problem['what_to_do'])}"
+    return said.removesuffix(".") + tr(". What to do: {what}", what=problem["what_to_do"])
 
 
 def size(count: int) -> str:

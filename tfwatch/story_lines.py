@@ -65,7 +65,8 @@ def _refused(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> st
 
 def _deferred(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:
     head = tr("was not delivered") if facts.get("failed") == "yes" else tr("waits")
-    return f"{head}{_figures(row)}: {message or tr('no reason given')}{_retry(facts, when)}"
+    why = message or tr("no reason given")
+    return f"{head}{_figures(row)}: {why}{_retry(facts, when)}"
 
 
 def _unknown(row: DeliveryRecord, facts: _Facts, message: str, when: When) -> str:

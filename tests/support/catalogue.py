@@ -77,20 +77,19 @@ def brought_up() -> bytes:
     return b"".join(line for line in out.getvalue().splitlines(True) if not line.startswith(_NOBODY_READS))
 
 
-def calls_without_a_literal() -> Iterator[str]:
-    """Calls whose text is no literal, which Babel would pass over: `file:line`."""
+def calls() -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Every call that makes a text: `file:line`, and its literals; None where one is no literal."""
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             count = {"tr": 1, "ntr": 2}.get(name, 0)
-            texts = node.args[:count]
-            whole = len(texts) == count and all(
-                isinstance(text, ast.Constant) and isinstance(text.value, str) for text in texts
-            )
-            if count and not whole:
-                yield f"{os.path.relpath(path, SOURCE.parent)}:{node.lineno}"
+            if not count:
+                continue
+            values = [arg.value for arg in node.args[:count] if isinstance(arg, ast.Constant)]
+            texts = tuple(value for value in values if isinstance(value, str))
+            yield f"{os.path.relpath(path, SOURCE.parent)}:{node.lineno}", texts if len(texts) == count else None
 
 
 if __name__ == "__main__":
