@@ -35,12 +35,41 @@ def run_json(script: str, **words: str) -> list[dict[str, Any]]:
 
 
 def test_text_is_one_plain_line() -> None:
-    """Moment, level, message; no colour where no terminal is."""
-    (line,) = run("logger.bind(EVENT='ACCEPTED').info('{}: {}', 'a.zip', 'accepted')")
+    """Moment, level, message, then the fields a journal would have; no colour where no terminal is."""
+    (line,) = run("logger.bind(EVENT='ACCEPTED', TRACE_ID='t1', ORDER_ID='').info('{}: {}', 'a.zip', 'accepted')")
 
-    assert " INFO     a.zip: accepted" in line
+    assert line.endswith(" INFO     a.zip: accepted  EVENT=ACCEPTED TRACE_ID=t1 EXEC_ID=X1")
     assert "\x1b" not in line
-    assert "ACCEPTED" not in line
+
+
+def test_no_name_passes_for_a_field_in_text() -> None:
+    """`grep TRACE_ID=…` finds one package: a name with spaces or `=` in it is quoted, a line's end in it escaped."""
+    (line,) = run("logger.bind(PACKAGE='a TRACE_ID=t1 \\n\"b\".zip').info('look')")
+
+    assert line.endswith(r"""look  EVENT=NOTE PACKAGE="a TRACE_ID=t1 \n\"b\".zip" EXEC_ID=X1""")
+
+
+def test_a_traceback_follows_the_line_with_the_fields() -> None:
+    """Whoever greps for a field finds the message; what comes after it is the traceback alone."""
+    lines = run(
+        """
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logger.bind(PACKAGE='a.zip').exception('oh')
+        """
+    )
+    assert lines[0].endswith("oh  EVENT=NOTE PACKAGE=a.zip EXEC_ID=X1")
+    assert "Traceback (most recent call last):" == lines[1]
+    assert "ZeroDivisionError: division by zero" == lines[-1]
+
+
+def test_what_is_said_of_a_package_has_an_event() -> None:
+    """Fact, alert or note: a filter by EVENT misses no record about a package. Records about nothing have none."""
+    told, other = run_json("logger.bind(PACKAGE='a.zip').info('look'); logger.info('look')")
+
+    assert "NOTE" == told["EVENT"]
+    assert "EVENT" not in other
 
 
 def test_json_has_the_fields() -> None:

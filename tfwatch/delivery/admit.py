@@ -13,6 +13,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields, fields_of
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim, Recognition
@@ -105,7 +106,7 @@ class Admission:
             self.cannot_read(claim, error)
             return True
         except (NotAPackage, Unfinished, FileNotFoundError) as error:
-            logger.warning(
+            logger.bind(**fields_of(self._desk.index, claim.name)).warning(
                 "claimed/{}: can't be read ({}), so it is not known what it is; it is left there: look at "
                 "{} and start tfwatch again", printable(claim.name), error,
                 printable(self._desk.folders.path(Stage.CLAIMED, claim.name)),
@@ -121,7 +122,7 @@ class Admission:
     def tell_unreadable(self, claim: Claim, error: OSError) -> None:
         """Say that what waits in claimed/ can't be read now, and what mends that."""
         path = printable(self._desk.folders.path(Stage.CLAIMED, claim.name))
-        logger.bind(PACKAGE=printable(claim.name)).warning(
+        logger.bind(**fields_of(self._desk.index, claim.name)).warning(
             "claimed/{}: can't be read ({}), and it may have been sent; it waits there: chmod a+r '{}'",
             printable(claim.name), error.strerror, path,
         )  # fmt: skip
@@ -149,7 +150,7 @@ class Admission:
             error=error,
         )
         if self._unreadable.get(claim.name) != text:
-            logger.bind(EVENT="ALERT", PACKAGE=printable(claim.name)).warning("{}", text)
+            logger.bind(EVENT="ALERT", **fields_of(self._desk.index, claim.name)).warning("{}", text)
         self._unreadable[claim.name] = text
 
     def problems(self) -> list[str]:
@@ -247,6 +248,7 @@ class Admission:
             if where is None:
                 return None
             keep = True
+            self._tell_claimed(claim, package)
             return Admitted(
                 package=package, where=where, fd=fd,
                 state=self._desk.index.package(sha256, claim.name), content=self._desk.index.content(sha256),
@@ -254,6 +256,13 @@ class Admission:
         finally:
             if not keep:
                 self.release(sha256)
+
+    def _tell_claimed(self, claim: Claim, package: Package) -> None:
+        """Where its story in the journal begins: the log's does with the first fact."""
+        dropped = f", dropped as {printable(claim.dropped_as)}" if claim.dropped_as != claim.name else ""
+        logger.bind(EVENT="CLAIMED", **fields(package, package.name)).info(
+            "{}: claimed{}; {} bytes, sound", printable(package.name), dropped, package.bytes
+        )
 
     def _put_on_disk(self, fd: int, name: str) -> None:
         """Before the first fact about it. People drop files without syncing them: after a power cut the log would
@@ -269,7 +278,9 @@ class Admission:
             self._freed()
 
     def _wait_behind(self, claim: Claim, sha256: str) -> None:
-        logger.info("{}: waits: the same content is being worked on under another name", printable(claim.name))
+        logger.bind(**fields_of(self._desk.index, claim.name) | {"SHA256": sha256}).info(
+            "{}: waits: the same content is being worked on under another name", printable(claim.name)
+        )
         if claim.recovered:
             self._in_limbo(claim.name, _AGAIN_SECONDS)
             return

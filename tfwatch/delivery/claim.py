@@ -15,6 +15,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields_of
 from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.wiring import Policy
@@ -328,7 +329,7 @@ class Outbox:
         self.problems[name] = text
         if self._told.get(name) != text:
             self._told[name] = text
-            logger.bind(PACKAGE=printable(name)).warning("{}", text)
+            logger.bind(**fields_of(self._desk.index, name)).warning("{}", text)
 
 
 def _leased() -> Probe:

@@ -19,6 +19,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.in_work import InWork
+from tfwatch.delivery.journal import fields, fields_of, sentence
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.errors import StoppedBehind, Stopping
 from tfwatch.language import tr
@@ -32,13 +33,14 @@ from tfwatch.model import (
     Fact,
     Package,
     Stage,
-    read_detail,
     write_detail,
 )
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.names import printable
 
 _ROOM_CHECK_SECONDS = 1.0
+_AFTER_AN_ORDER = frozenset((Event.MOVED, Event.REQUEUED, Event.RECOVERED, Event.ROLLBACK))
+"""Their rows name no order, though there may be one."""
 
 _Done = TypeVar("_Done")
 
@@ -58,19 +60,6 @@ class LogWriter(Protocol):
     def append(self, facts: Sequence[Fact]) -> tuple[DeliveryRecord, ...]:
         """Block until these facts are on disk, together and in order."""
         ...
-
-
-def _sentence(event: Event, order_id: str, code: int | None, detail: str) -> str:
-    """A fact in the journal's words: `accepted, order 4711, HTTP 201: the service's message`."""
-    facts, message = read_detail(detail)
-    parts = [
-        event.value.lower().replace("_", " "),
-        f"order {order_id}" if order_id else "",
-        f"HTTP {code}" if code else "",
-    ]
-    parts += [f"to {facts['base_url']}"] if event is Event.ATTEMPTED and "base_url" in facts else []
-    parts += [f"next try at {facts['retry_at']}"] if "retry_at" in facts else []
-    return ", ".join(filter(None, parts)) + (f": {message}" if message else "")
 
 
 class Desk:
@@ -165,10 +154,10 @@ class Desk:
                 detail=detail,
             )
         )
-        logger.bind(
-            EVENT=event.value, PACKAGE=printable(package.name), SHA256=package.sha256, TRACE_ID=package.trace_id,
-            ORDER_ID=order_id,
-        ).info("{}: {}", printable(package.name), _sentence(event, order_id, code, detail))  # fmt: skip
+        known_order = order_id or (self._order_of(package) if event in _AFTER_AN_ORDER else "")
+        logger.bind(EVENT=event.value, **fields(package, package.name, order_id=known_order)).info(
+            "{}: {}", printable(package.name), sentence(event, order_id, code, detail)
+        )
         settled = replace(where, log=target, status=status)
         if target is None:
             return settled
@@ -327,6 +316,10 @@ class Desk:
         note = tr("found in {stage}/", stage=found) if found else tr("no longer in any folder")
         return self.settle(package, event, there, to=found, actor=Actor.OPERATOR, detail=note)
 
+    def _order_of(self, package: Package) -> str:
+        state = self.index.package(package.sha256, package.name)
+        return state.order_id if state is not None else ""
+
     def _write_reason(self, name: str, text: str | None) -> None:
         if text is None:
             return
@@ -336,7 +329,9 @@ class Desk:
             raise
         except OSError as error:
             # The package and its fact are safe; only the note beside it is missing, and `why` has the same words.
-            logger.warning("rejected/{}: its reason file can't be written: {}", printable(name), error)
+            logger.bind(**fields_of(self.index, name)).warning(
+                "rejected/{}: its reason file can't be written: {}", printable(name), error
+            )
 
 
 def why_apart(folder: str) -> str:

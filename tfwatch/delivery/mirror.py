@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -11,14 +11,17 @@ from typing import Final
 
 from loguru import logger
 
+from tfwatch.delivery.journal import fields
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceFailure, SheetDrift
 from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Position, read_log
 from tfwatch.ledger.rows import cells, shows
+from tfwatch.model import DeliveryRecord, Integration
 from tfwatch.ports import SheetPort
 from tfwatch.retry import Backoff
+from tfwatch.spool.names import printable
 
 BETWEEN_TRIES: Final = Backoff(initial=5.0, maximum=300.0)
 """After a failed batch, seconds."""
@@ -30,9 +33,13 @@ _COMPARE_ROWS: Final = 5000
 class _Batch:
     """Rows for the sheet, where they end, and since when the first of them has been in the log."""
 
-    rows: list[tuple[str, ...]]
+    records: list[DeliveryRecord]
     end: Position
     since: datetime | None = None
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        return [cells(record) for record in self.records]
 
 
 class MirrorLog:
@@ -92,31 +99,32 @@ class MirrorLog:
     def _drain(self, sheet: SheetPort, wiring: Wiring, stopping: Callable[[], bool]) -> None:
         cursor = self._index.sheet_cursor(wiring.sheet_name)
         batch = self._next(cursor, wiring.policy.batch_rows)
-        if not batch.rows:
+        if not batch.records:
             return
         if self._verified is not sheet or not self._shows(sheet, cursor):
             self._verified = None
             cursor = self._compare(sheet, wiring)
             self._verified = sheet
             batch = self._next(cursor, wiring.policy.batch_rows)
-        while batch.rows and not stopping():
+        while batch.records and not stopping():
             sheet.mirror((cursor.seq if cursor else 0) + 1, batch.rows)
             cursor = batch.end
             if batch.since is not None:
                 self.latency_seconds = max(0.0, (self._now() - batch.since) / timedelta(seconds=1))
             self._index.move_sheet_cursor(wiring.sheet_name, cursor)
+            _tell(batch.records, most=wiring.policy.batch_rows)
             batch = self._next(cursor, wiring.policy.batch_rows)
 
     def _next(self, cursor: Position | None, count: int) -> _Batch:
-        rows: list[tuple[str, ...]] = []
+        records: list[DeliveryRecord] = []
         end, since = cursor or Position.start(), None
         on_disk = self._index.position
         if on_disk is None:
-            return _Batch(rows, end)
+            return _Batch(records, end)
         for record, position in islice(read_log(self._log_path, cursor, end=on_disk, live=True), count):
-            rows.append(cells(record))
+            records.append(record)
             end, since = position, since or record.at
-        return _Batch(rows, end, since)
+        return _Batch(records, end, since)
 
     def _shows(self, sheet: SheetPort, cursor: Position | None) -> bool:
         """Whether the last row we wrote is where we wrote it: a sheet that was sorted or emptied shows another."""
@@ -130,17 +138,18 @@ class MirrorLog:
         cursor: Position | None = None
         while True:
             batch = self._next(cursor, _COMPARE_ROWS)
-            if not batch.rows:
+            rows = batch.rows
+            if not rows:
                 break
             first = (cursor.seq if cursor else 0) + 1
-            shown = [tuple(row) for row in sheet.read(first, len(batch.rows))]
+            shown = [tuple(row) for row in sheet.read(first, len(rows))]
             there = next((n for n, row in enumerate(shown) if not any(row)), len(shown))
             if any(any(row) for row in shown[there:]):
                 raise _drift(tuple(first + n for n in range(there, len(shown)) if not any(shown[n]))[:10])
-            wrong = tuple(first + n for n in range(there) if not shows(shown[n], batch.rows[n]))
+            wrong = tuple(first + n for n in range(there) if not shows(shown[n], rows[n]))
             if wrong:
                 raise _drift(wrong[:10])
-            if there < len(batch.rows):
+            if there < len(rows):
                 cursor = self._next(cursor, there).end if there else cursor
                 break
             cursor = batch.end
@@ -152,6 +161,20 @@ class MirrorLog:
         if trouble and trouble != self.trouble:
             logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("{}", tr("sheets: {why}", why=trouble))
         self.trouble = trouble
+
+
+def _tell(records: Sequence[DeliveryRecord], *, most: int) -> None:
+    """Its rows in the sheet belong to a package's story. A backlog, which fills its batches, is told whole."""
+    first, last = records[0].seq, records[-1].seq
+    of_sheets = logger.bind(EVENT="MIRRORED", INTEGRATION=Integration.SHEETS.value)
+    if len(records) >= most:
+        of_sheets.info("sheets: log rows {} to {} are in the sheet", first, last)
+        return
+    orders = {record.sha256: record.order_id for record in records if record.order_id}
+    for record in {record.sha256: record for record in records if record.package and record.sha256}.values():
+        of_sheets.bind(**fields(record, record.package, order_id=orders.get(record.sha256, ""))).info(
+            "{}: in the sheet up to log row {}", printable(record.package), record.seq
+        )
 
 
 def _drift(rows: tuple[int, ...]) -> SheetDrift:

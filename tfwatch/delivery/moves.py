@@ -13,6 +13,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields, fields_of
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import moved_in_words
 from tfwatch.delivery.told import was_cut_short
@@ -149,7 +150,7 @@ class Moves:
     def _tell_copy(self, stage: Stage, name: str, original: Stage) -> None:
         """Nothing was moved. Told once; not read again while both stay as they are."""
         self._copies[stage, name] = original, self._look_at_both(stage, original, name)
-        logger.bind(PACKAGE=printable(name)).warning(
+        logger.bind(**fields_of(self._desk.index, name)).warning(
             "{}/{}: is a copy of {}/{}, which is where the log has that package; it is left alone: remove it",
             stage, printable(name), original, printable(name),
         )  # fmt: skip
@@ -218,7 +219,7 @@ class Moves:
         elif stage is Stage.SUBMITTED and order_id:
             self._submitted(package)
         elif stage is Stage.SUBMITTED:
-            logger.warning(
+            logger.bind(**fields(package, package.name)).warning(
                 "submitted/{}: it has no order to ask about; move it to outbox/ to have it sent, or to delivered/",
                 printable(package.name),
             )
@@ -324,7 +325,7 @@ class Moves:
             return
         self._told[stage, name] = error.errno
         path = printable(self._desk.folders.path(stage, name))
-        tell = logger.bind(EVENT="ALERT", PACKAGE=printable(name))
+        tell = logger.bind(EVENT="ALERT", **fields_of(self._desk.index, name))
         if isinstance(error, PermissionError):
             text = tr(
                 "{stage}/{name}: can't be read ({who}); it is not known what was moved there, and looked at again at "

@@ -9,6 +9,7 @@ from loguru import logger
 
 from tfwatch import disk, requests
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
@@ -99,7 +100,9 @@ class Operate:
                 return False
             state = self._desk.index.package(sha256, name)
             if state is None or state.stage is None:
-                logger.warning("requeue {}: no such package in any folder", printable(name))
+                logger.bind(PACKAGE=printable(name), SHA256=sha256).warning(
+                    "requeue {}: no such package in any folder", printable(name)
+                )
             else:
                 self._requeue_held(state, request)
         return True
@@ -121,14 +124,15 @@ class Operate:
 
     def _requeue_held(self, state: PackageState, request: Request) -> None:
         name = printable(state.name)
+        tell = logger.bind(**fields(state, state.name, order_id=state.order_id))
         if state.stage in (Stage.SUBMITTED, Stage.DELIVERED) and not request.forced:
-            logger.warning("requeue {}: it was accepted already; a second order needs --force", name)
+            tell.warning("requeue {}: it was accepted already; a second order needs --force", name)
         elif state.stage is Stage.CLAIMED:
-            logger.warning("requeue {}: it is being worked on; nothing was done: tfwatch why {}", name, name)
+            tell.warning("requeue {}: it is being worked on; nothing was done: tfwatch why {}", name, name)
         elif state.stage is Stage.OUTBOX:
             self._note_requeued(state, request)
         elif not self._bring_back(state, request):
-            logger.warning(
+            tell.warning(
                 "requeue {}: its file is not in the folder where the log has it, nor in outbox/; nothing was done: "
                 "tfwatch why {}", name, name,
             )  # fmt: skip
@@ -153,4 +157,6 @@ class Operate:
                 state, actor=Actor.OPERATOR, forced=True, why=tr("requeued by {user}", user=request.user)
             )
         elif state.event is not Event.REQUEUED:
-            logger.info("requeue {}: it waits in outbox/ already; it is tried at once", printable(state.name))
+            logger.bind(**fields(state, state.name, order_id=state.order_id)).info(
+                "requeue {}: it waits in outbox/ already; it is tried at once", printable(state.name)
+            )

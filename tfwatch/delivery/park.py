@@ -6,6 +6,7 @@ from loguru import logger
 
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.language import tr
 from tfwatch.model import Event, Package, Stage, write_detail
@@ -24,7 +25,7 @@ def park(
 ) -> Whereabouts:
     """Into rejected/, as unknown, with an alert. `attempt`: the tries of a delivery that has just failed."""
     reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
-    logger.bind(EVENT="ALERT", PACKAGE=printable(package.name), SHA256=package.sha256).warning(
+    logger.bind(EVENT="ALERT", **fields(package, package.name)).warning(
         "{}",
         tr(
             "{name}: nobody knows whether it was delivered: {why}; it waits in rejected/ for you to decide",

@@ -11,6 +11,7 @@ from loguru import logger
 
 from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields
 from tfwatch.delivery.keys import backup_key
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim
@@ -20,7 +21,7 @@ from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ContentChanged, ServiceFailure, Stopping, Unreadable
 from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
-from tfwatch.model import Backup, Event, Stage, StoredObject, write_detail
+from tfwatch.model import Backup, Event, Integration, Stage, StoredObject, write_detail
 from tfwatch.ports import BackupStoragePort
 from tfwatch.retry import Backoff
 from tfwatch.spool.listing import NotAPackage
@@ -80,7 +81,8 @@ class Store:
                 return None
             where = Whereabouts(file=Stage.DELIVERED, log=Stage.DELIVERED, status=state.status)
             open_zip = partial(self._desk.folders.reader, Stage.DELIVERED, name)
-            return self._store(state, where, open_zip, storage, wiring)
+            with logger.contextualize(**_fields(state)):
+                return self._store(state, where, open_zip, storage, wiring)
 
     def back_up_waiting(self, claim: Claim, admitted: Admitted, wiring: Wiring) -> None:
         """Back up a claimed package while deliveries are off, and put it back into the outbox."""
@@ -93,7 +95,8 @@ class Store:
             claim, admitted, where, tr("waits in outbox/; a copy is kept meanwhile")
         )
         open_zip = partial(reader_of, admitted.fd)
-        delay = None if state.backed_up else self._store(state, where, open_zip, storage, wiring)
+        with logger.contextualize(**_fields(state)):
+            delay = None if state.backed_up else self._store(state, where, open_zip, storage, wiring)
         self._admission.give_back(claim)
         entry = self._desk.folders.look(Stage.OUTBOX, claim.name)
         self._waiting.put_while_off(claim.name, entry, delay)
@@ -108,8 +111,9 @@ class Store:
             where = admitted.where
         state = admitted.state or self._first_row(claim, admitted, where, tr("stored before it is sent"))
         open_zip = partial(reader_of, admitted.fd)
-        if not state.backed_up and self._store(state, where, open_zip, storage, wiring) is not None:
-            return None
+        with logger.contextualize(**_fields(state)):
+            if not state.backed_up and self._store(state, where, open_zip, storage, wiring) is not None:
+                return None
         return storage.presign(self._key(state, wiring), expires_seconds=expires_seconds)
 
     def clean_up(self, wiring: Wiring) -> float:
@@ -197,7 +201,7 @@ class Store:
     def _service_failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure) -> float:
         before, self.trouble = self.trouble, failure.in_words
         if self.trouble != before:
-            logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("{}", tr("s3: backups fail: {why}", why=self.trouble))
+            logger.bind(EVENT="ALERT").warning("{}", tr("s3: backups fail: {why}", why=self.trouble))
         return self._failed(state, where, self.trouble, code=failure.code)
 
     def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
@@ -205,7 +209,7 @@ class Store:
         path = printable(self._desk.folders.path(where.file, state.name))
         text = tr("{path}: can't be backed up: {why}", path=path, why=said)
         if self._told.get(state.name) != text:
-            logger.bind(EVENT="ALERT", PACKAGE=printable(state.name)).warning("{}", text)
+            logger.bind(EVENT="ALERT").warning("{}", text)
         self._told[state.name] = text
         return self._failed(state, where, said)
 
@@ -215,3 +219,7 @@ class Store:
             detail=write_detail(said),
         )  # fmt: skip
         return BETWEEN_BACKUPS.delay(state.backup_failures + 1, self._rng)
+
+
+def _fields(state: PackageState) -> dict[str, str]:
+    return fields(state, state.name, order_id=state.order_id) | {"INTEGRATION": Integration.S3.value}

@@ -13,6 +13,7 @@ from loguru import logger
 from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
+from tfwatch.delivery.journal import fields, fields_of
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim
@@ -77,6 +78,10 @@ class SubmitDelivery:
 
     def deliver(self, claim: Claim, wiring: Wiring) -> None:
         """Take one claim as far as it goes now. Raises OSError and bugs only: these end the process."""
+        with logger.contextualize(**fields_of(self._desk.index, claim.name)):
+            self._deliver(claim, wiring)
+
+    def _deliver(self, claim: Claim, wiring: Wiring) -> None:
         try:
             fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
         except (FileNotFoundError, NotAPackage):
@@ -97,7 +102,8 @@ class SubmitDelivery:
             admitted = self._admission.admit(claim, fd, wiring.policy)
             if admitted is not None:
                 try:
-                    self._route(claim, admitted, wiring)
+                    with logger.contextualize(**_fields(admitted)):
+                        self._route(claim, admitted, wiring)
                 finally:
                     self._admission.release(admitted.package.sha256)
         except StoppedBehind:
@@ -154,7 +160,8 @@ class SubmitDelivery:
             return
         if content.unknown and not self._may_ask_again(claim, admitted, port, wiring):
             return
-        self._attempt(claim, admitted, wiring, port)
+        with logger.contextualize(INTEGRATION=self._switch.integration.value):
+            self._attempt(claim, admitted, wiring, port)
 
     def _refuse_duplicate(self, claim: Claim, admitted: Admitted) -> None:
         content = admitted.content
@@ -248,11 +255,14 @@ class SubmitDelivery:
                 stopping=self._stopping, progress=progress, source_url=source_url, decided=self._decided(admitted),
             )  # fmt: skip
             try:
-                receipt = port.submit_package(submission)
+                outcome: Receipt | ServiceFailure | Stopping | ContentChanged = port.submit_package(submission)
             except (ServiceFailure, Stopping, ContentChanged) as failure:
-                self._failure.settle(attempt, failure)
-                return
-        self._settle_accepted(attempt, receipt, port)
+                outcome = failure
+        # Off the board by now: to wait for room on a full disk is no standstill of the call.
+        if isinstance(outcome, Receipt):
+            self._settle_accepted(attempt, outcome, port)
+        else:
+            self._failure.settle(attempt, outcome)
 
     def _settle_accepted(self, attempt: Attempt, receipt: Receipt, port: TranscriptionPort) -> None:
         package, now = attempt.package, self._clock()
@@ -275,3 +285,8 @@ class SubmitDelivery:
             self._accepted(where.named(package))
         elif where.log is Stage.DELIVERED:
             self._delivered(where.named(package))
+
+
+def _fields(admitted: Admitted) -> dict[str, str]:
+    order_id = admitted.state.order_id if admitted.state is not None else ""
+    return fields(admitted.package, admitted.package.name, order_id=order_id)

@@ -11,14 +11,15 @@ from typing import Final
 from loguru import logger
 
 from tfwatch.delivery.desk import Desk
+from tfwatch.delivery.journal import fields
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceError, TransientError
 from tfwatch.language import tr
 from tfwatch.ledger.index import PackageState
-from tfwatch.model import VERDICTS, OrderId, Package, Stage, StatusReport, Verdict
-from tfwatch.spool.names import printable
+from tfwatch.model import VERDICTS, Destination, Integration, OrderId, Package, Stage, StatusReport, Verdict
+from tfwatch.ports import TranscriptionPort
 
 _LONGEST: Final = 3600.0
 _SPREAD: Final = 0.1
@@ -82,9 +83,15 @@ class TrackDelivery:
         port = wiring.transcription
         if port is None:
             return self.next_poll(state, wiring.policy.poll_seconds)
+        with logger.contextualize(**_fields(state)):
+            return self._ask_at(port, state, state.destination, wiring)
+
+    def _ask_at(
+        self, port: TranscriptionPort, state: PackageState, destination: Destination, wiring: Wiring
+    ) -> float | None:
         asked = self._clock()
         try:
-            report = port.fetch_status(OrderId(state.order_id), state.destination)
+            report = port.fetch_status(OrderId(state.order_id), destination)
         except (TransientError, ServiceError) as failure:
             self._note_trouble(state, failure, asked=asked)
             return self.next_poll(state, wiring.policy.poll_seconds)
@@ -127,7 +134,7 @@ class TrackDelivery:
         is_strange = bool(word) and word.casefold() not in VERDICTS and word not in self._strange_words
         if is_strange and len(self._strange_words) < MOST_STRANGE_WORDS:
             self._strange_words.add(word)
-            logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning(
+            logger.bind(**_fields(state)).warning(
                 "order {}: the service says {!r}, a word tfwatch doesn't know; taken as pending", state.order_id, word
             )
 
@@ -137,5 +144,9 @@ class TrackDelivery:
             self._silent_since = asked
         trouble = tr("orders can't be asked about: {why}", why=failure.in_words)
         if trouble != self.trouble:
-            logger.bind(PACKAGE=printable(state.name), ORDER_ID=state.order_id).warning("{}", trouble)
+            logger.bind(**_fields(state)).warning("{}", trouble)
         self.trouble = trouble
+
+
+def _fields(state: PackageState) -> dict[str, str]:
+    return fields(state, state.name, order_id=state.order_id) | {"INTEGRATION": Integration.GOTRANSCRIPT.value}

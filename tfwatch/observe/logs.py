@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("EVENT", "PACKAGE", "SHA256", "TRACE_ID", "ORDER_ID", "INTEGRATION", "EXEC_ID")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_PLAIN = re.compile(r"[^\s\"'=]+")
 _PRIORITY = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7, "TRACE": 7}
 
 
@@ -62,13 +63,23 @@ def _to_json(message: Message) -> None:
 
 
 def _as_text(record: Record) -> str:
-    record["extra"]["line"] = _line(record)
-    return "<dim>{time:YYYY-MM-DD HH:mm:ss.SSS}</dim> <level>{level: <8}</level> {extra[line]}\n"
+    """The words first, then the same fields as in the journal: `grep TRACE_ID=…` is one package's story here."""
+    first, newline, rest = _line(record).partition("\n")
+    record["extra"]["line"], record["extra"]["rest"] = first, newline + rest
+    record["extra"]["fields"] = " ".join(f"{field}={_quoted(value)}" for field, value in _fields(record).items())
+    when, level = "<dim>{time:YYYY-MM-DD HH:mm:ss.SSS}</dim>", "<level>{level: <8}</level>"
+    return f"{when} {level} {{extra[line]}}  <dim>{{extra[fields]}}</dim>{{extra[rest]}}\n"
 
 
 def _fields(record: Record) -> dict[str, str]:
     extra = record["extra"]
-    return {field: _printable(str(extra[field])) for field in FIELDS if extra.get(field)}
+    found = {field: _printable(str(extra[field])) for field in FIELDS if extra.get(field)}
+    return {"EVENT": "NOTE", **found} if "PACKAGE" in found else found
+
+
+def _quoted(value: str) -> str:
+    """A value with spaces or quotes in it, so that no file name passes for a field."""
+    return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
 
 
 def _line(record: Record) -> str:
