@@ -30,8 +30,9 @@ from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
 from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Integration, write_detail
 from tfwatch.observe.figures_file import FiguresFile
-from tfwatch.observe.health import Health, notifier
+from tfwatch.observe.health import Health
 from tfwatch.observe.logs import set_up
+from tfwatch.observe.notice import notifier, watchdog_seconds
 from tfwatch.observe.present import Inside
 from tfwatch.settings_file import Loaded, language_of, load
 from tfwatch.settings_problems import ConfigError
@@ -69,13 +70,17 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
     for warning in loaded.warnings:
         logger.warning("{}", warning)
     folders = Folders(config.spool.root)
+    health = Health(
+        folders, exec_id=exec_id, version=__version__, notify=notifier(environ),
+        watchdog_seconds=watchdog_seconds(environ),
+    )  # fmt: skip
     try:
-        _wait_for_room(folders, environ)
+        _wait_for_room(folders, health)
         folders.prepare()
         with lock.hold(folders.lock):
             folders.tidy()
             folders.prove()
-            return _run_locked(folders, loaded, exec_id, environ)
+            return _run_locked(folders, loaded, exec_id, environ, health)
     except SpoolUnusable as error:
         logger.error("{}", error)
         return EXIT_CONFIG
@@ -97,16 +102,16 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         return EXIT_PROBLEM
 
 
-def _wait_for_room(folders: Folders, environ: Mapping[str, str]) -> None:
+def _wait_for_room(folders: Folders, health: Health) -> None:
     """Begin only when there is room for the log and its projection.
 
     Waiting is the way back to work: systemd gives up a service that fails at each of a few starts.
     """
     told = False
     while os.path.isdir(folders.root) and (shortage := folders.shortage(0)):
+        health.starting(shortage)
         if not told:
             told = True
-            notifier(environ)(f"STATUS={shortage}")
             logger.bind(EVENT="ALERT").warning(
                 "{}", tr("{shortage}; the daemon starts when there is room", shortage=shortage)
             )
@@ -119,22 +124,14 @@ def new_exec_id(now: datetime) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{letters}"
 
 
-def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str]) -> int:
+def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str], health: Health) -> int:
     stop = threading.Event()
-    with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id, stop)) as log:
+    with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id, stop, health)) as log:
         desk = Desk(folders, log, index, stopping=stop.is_set)
         _record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
         switches = {integration: Switch(integration, index) for integration in Integration}
         threshold = loaded.config.integrations.gotranscript.rollback_after
         rollback = Rollback(desk, switches[Integration.GOTRANSCRIPT], threshold=threshold)
-        watchdog = environ.get("WATCHDOG_USEC")
-        health = Health(
-            folders,
-            exec_id=exec_id,
-            version=__version__,
-            notify=notifier(environ),
-            watchdog_seconds=int(watchdog) / 1e6 if watchdog else None,
-        )
         with closing(LiveConfiguration(loaded, environ, exec_id, stop)) as configuration:
             daemon = Daemon(
                 folders=folders,
@@ -190,8 +187,15 @@ def open_index(folders: Folders) -> Index:
     return Index(folders.index)
 
 
-def _open_log(folders: Folders, index: Index, exec_id: str, stop: threading.Event) -> Log:
+def _open_log(folders: Folders, index: Index, exec_id: str, stop: threading.Event, health: Health) -> Log:
     """Open the log, repair its tail, and bring the projection up to its last row. Raises `LogDamaged`."""
+
+    def verified(offset: int) -> None:
+        health.starting(tr("log.csv is verified, {done} MiB so far", done=offset // 2**20))
+
+    def replayed(count: int) -> None:
+        health.starting(tr("the index is made anew from log.csv"))
+
     log = Log.open(
         folders.log,
         torn_path=folders.torn(exec_id),
@@ -199,8 +203,9 @@ def _open_log(folders: Folders, index: Index, exec_id: str, stop: threading.Even
         clock=lambda: datetime.now(UTC),
         start=index.position,
         on_commit=partial(_apply_when_there_is_room, index, stop),
+        progress=verified,
     )
-    catch_up(folders, index)
+    catch_up(folders, index, read=replayed)
     return log
 
 

@@ -285,6 +285,7 @@ def _wire(config: Config, ports: _Ports) -> Wiring:
             ),
             on_unknown=gotranscript.on_unknown_outcome,
             when_disabled=gotranscript.when_disabled,
+            timeout_seconds=gotranscript.timeout_seconds,
             poll_seconds=gotranscript.poll_seconds,
             s3_prefix=config.integrations.s3.prefix,
             batch_seconds=sheets.batch_seconds,

@@ -16,25 +16,31 @@ from tfwatch import disk
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.operate import Operate
+from tfwatch.delivery.progress import Work
 from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.removing import finish_removals
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
-from tfwatch.delivery.wiring import Wiring
+from tfwatch.delivery.wiring import Wired, Wiring
 from tfwatch.errors import Stopping
 from tfwatch.forwarding import Forwarding
+from tfwatch.language import tr
 from tfwatch.ledger.log import Log, LogDamaged, LogPoisoned
 from tfwatch.model import Integration, Stage
 from tfwatch.observe.health import Health
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.spool.intake import ignore_lease_signals
+from tfwatch.spool.names import printable
 from tfwatch.spool.watcher import Bell
 from tfwatch.surroundings import Surroundings
 from tfwatch.watch import Watch
-from tfwatch.workshop import Wired, Workshop
+from tfwatch.workshop import Workshop
 
 STOP_SECONDS: Final = 8.0
 """How long lanes may take to put down what they hold; systemd and operators expect a stop within ten seconds."""
+
+_LAST_SECONDS: Final = 7.0
+"""After that the log's last rows are synced, and the interpreter ends."""
 
 _SCAN_SHARE: Final = 4.0
 """Between two scans that events ask for, this many times as long as the last one took."""
@@ -204,6 +210,7 @@ class Daemon:
             self.stop()
 
     def _start(self) -> None:
+        self.workshop.board.listener = self._tell_reading
         for claimed in self._folders.list(Stage.CLAIMED).entries:
             claim = Claim(name=claimed.name, dropped_as=claimed.name, recovered=True)
             if self.workshop.admission.recover(claim):
@@ -218,8 +225,15 @@ class Daemon:
         self.outbox.scan()
         for companion in self.companions:
             companion.start()
-        self._health.ready()
+        self.workshop.board.listener = lambda work: None
+        self._health.ready(self)
         logger.info("watching {} (run {})", self._folders.folder(Stage.OUTBOX), self._exec_id)
+
+    def _tell_reading(self, work: Work) -> None:
+        """After a crash, or an hour without the daemon, many large files may have to be hashed."""
+        done, total = work.done // 2**20, work.total // 2**20
+        what = tr("{package} is read, {done} of {total} MiB", package=printable(work.name), done=done, total=total)
+        self._health.starting(what)
 
     def _beat_while_waiting(self) -> None:
         """The loop, too, waits for room on a full disk; it is alive, and says why it waits."""
@@ -235,7 +249,7 @@ class Daemon:
         """Within ten seconds: lanes put down what they hold; what can't be put down is recovered at the next start."""
         deadline = time.monotonic() + STOP_SECONDS
         self._stop.set()
-        self._health.stopping()
+        self._health.stopping(STOP_SECONDS + _LAST_SECONDS)
         try:
             if not isinstance(self._failure, LogDamaged | LogPoisoned):
                 self.outbox.give_back_held()
@@ -325,7 +339,7 @@ class Daemon:
         if self._configuration.reload():
             self._apply_configuration()
             logger.info("configuration taken over")
-        self._health.ready()
+        self._health.ready(self)
 
     def _apply_configuration(self) -> None:
         self._configuration.configure(self.switches, self.desk, self._rollback)

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.desk import Desk
@@ -26,8 +26,9 @@ from tfwatch.delivery.submit import SubmitDelivery
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.told import ApplyTold
 from tfwatch.delivery.track import TrackDelivery
+from tfwatch.delivery.trouble import Trouble
 from tfwatch.delivery.waiting import WaitingRoom
-from tfwatch.delivery.wiring import Wiring
+from tfwatch.delivery.wiring import Wired
 from tfwatch.lanes import Lanes
 from tfwatch.ledger.calls import Subject
 from tfwatch.model import Integration, Package, Stage
@@ -44,25 +45,6 @@ _CLEAN_UP: Final = ("", "clean up")
 """Among the backups that are due: look for abandoned uploads."""
 
 _Key = tuple[str, str]
-
-
-class Wired(Protocol):
-    """Where the wiring in force is found."""
-
-    @property
-    def wiring(self) -> Wiring:
-        """The services and settings in force."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """Submissions in flight."""
-        ...
-
-    @property
-    def backup_workers(self) -> int:
-        """Backups in flight."""
-        ...
 
 
 class Workshop:
@@ -85,6 +67,7 @@ class Workshop:
         self._desk = desk
         self._configuration = configuration
         self._switches = switches
+        self._rollback = rollback
         self._bell = bell
         self._stop = stop
         self._failed = failed
@@ -108,11 +91,11 @@ class Workshop:
             in_limbo=self.wait_in_limbo,
         )
         self.store = Store(desk, self.waiting, self.board, self.admission, stopping=stopping)
-        self.track = TrackDelivery(desk, delivered=self.back_up)
+        self.track = TrackDelivery(desk, self.board, delivered=self.back_up)
         self.told = ApplyTold(
             desk, delivered=self.back_up, left_claimed=self._limbo.take_out, release=self.admission.release
         )
-        self.mirror = MirrorLog(log_path, desk.index)
+        self.mirror = MirrorLog(log_path, desk.index, self.board)
         self.moves = Moves(desk, self.board, stopping=stopping, submitted=self._on_accepted, delivered=self.back_up)
         self._submit = SubmitDelivery(
             desk,
@@ -141,6 +124,15 @@ class Workshop:
             threading.Thread(target=self._mirror_rows, name="sheet", daemon=True),
             threading.Thread(target=self._follow_moves, name="moves", daemon=True),
         ]
+
+    @property
+    def troubles(self) -> Mapping[Integration, Trouble | None]:
+        """Which services give us nothing now."""
+        return {
+            Integration.GOTRANSCRIPT: self.track.episode or self._rollback.episode,
+            Integration.S3: self.store.episode,
+            Integration.SHEETS: self.mirror.episode,
+        }
 
     # --- starting, changing, stopping --------------------------------------------------------------------------------
 
@@ -277,7 +269,10 @@ class Workshop:
         if self._switches[Integration.GOTRANSCRIPT].stand.word in ("off", "disabled"):
             self._polls.put(key, wiring.policy.poll_seconds)
             return
+        was = self.track.episode
         again = self.track.ask(*key, wiring)
+        if self.track.episode != was:
+            self._bell.ring("lane")  # for the status line
         if self.track.is_back():
             self._polls.spread(moments(self._rng))
         if again is not None:
@@ -326,7 +321,10 @@ class Workshop:
             while not self._stop.is_set():
                 pause = _NEVER
                 if self._switches[Integration.SHEETS].stand.open:
+                    was = self.mirror.episode
                     pause = self.mirror.run(self._configuration.wiring, self._stop.is_set)
+                    if self.mirror.episode != was:
+                        self._bell.ring("lane")  # for the status line
                 self._sheet_bell.wait(None if pause == _NEVER else pause)
                 self._sheet_bell.clear()
         except BaseException as error:  # noqa: BLE001  ends the process, with its traceback

@@ -12,6 +12,7 @@ import pytest
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "/usr/include/stdlib.h": "libc6-dev",
+    "/lib/systemd/systemd-journald": "systemd",
     "7z": "p7zip-full",
     "busybox": "busybox-static",
     "chattr": "e2fsprogs",
@@ -21,9 +22,11 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "fusermount3": "fuse3",
     "gcc": "gcc",
     "inotifywait": "inotify-tools",
+    "journalctl": "systemd",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "nsenter": "util-linux",
     "openssl": "openssl",
     "qemu-system-x86_64": "qemu-system-x86",
     "rsync": "rsync",

@@ -7,6 +7,7 @@ from pathlib import Path
 from loguru import logger
 
 from tests.unit.house import house, package
+from tfwatch.delivery.progress import Board
 from tfwatch.delivery.track import MOST_STRANGE_WORDS, TrackDelivery
 from tfwatch.model import Stage
 
@@ -19,7 +20,7 @@ def test_a_service_that_invents_words_is_not_told_of_without_end(tmp_path: Path)
         home.accept(about)
         state = home.index.package(about.sha256, about.name)
         assert state is not None
-        track = TrackDelivery(home.desk, delivered=lambda package: None)
+        track = TrackDelivery(home.desk, Board(), delivered=lambda package: None)
         sink = logger.add(told.append, level="WARNING", format="{message}")  # type: ignore[arg-type]
         try:
             for n in range(3 * MOST_STRANGE_WORDS):

@@ -128,7 +128,7 @@ class Attempt:
         return self._send()
 
     def _send(self) -> Receipt | TransientError | OutcomeUnknown:
-        self._tries += 1
+        self._begin_try()
         try:
             return self._post()
         except TransientError as failure:
@@ -144,8 +144,12 @@ class Attempt:
             return self._believe(refusal)
 
     def _find(self) -> Receipt | None:
-        self._tries += 1
+        self._begin_try()
         return self._look_up()
+
+    def _begin_try(self) -> None:
+        self._tries += 1
+        self._submission.progress(0)
 
     def _believe(self, refusal: PermanentError | ServiceError) -> Receipt:
         """A 4xx after a doubt may be the service's answer to a package it already has: only a lookup tells."""
@@ -182,4 +186,5 @@ class Attempt:
                 raise Stopping("the daemon is stopping")
             step = min(_STEP, seconds)
             self._pacing.sleep(step)
+            self._submission.progress(0)  # a pause is no standstill
             seconds -= step

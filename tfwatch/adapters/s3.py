@@ -168,6 +168,7 @@ class _S3Storage:
                 if backup.stopping():
                     raise Stopping("told to stop")
                 digest.update(chunk)
+                backup.progress(backup.package.bytes)  # read back: no standstill
         return digest.hexdigest()
 
     # --- one request ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from loguru import logger
 from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
-from tfwatch.delivery.journal import fields, fields_of
+from tfwatch.delivery.journal import fields_of, tell_claimed
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim, Recognition
@@ -131,9 +131,13 @@ class Admission:
         with self._reading(claim):
             fd = self._desk.folders.open(Stage.CLAIMED, claim.name)
             try:
-                return hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+                return self._hash(claim, fd)
             finally:
                 os.close(fd)
+
+    def _hash(self, claim: Claim, fd: int) -> Sha256:
+        with self._board.working(claim.name, "reading", os.fstat(fd).st_size) as progress:
+            return hash_file(fd, stopping=self._stopping, progress=progress)
 
     @contextmanager
     def _reading(self, claim: Claim) -> Iterator[None]:
@@ -194,7 +198,7 @@ class Admission:
     def _refuse_unsound(self, claim: Claim, fd: int, flaw: str, message: str) -> None:
         try:
             with self._reading(claim):
-                sha256 = hash_file(fd, stopping=self._stopping, progress=lambda done: None)
+                sha256 = self._hash(claim, fd)
         except Unfinished:
             self.give_back(claim)
             return
@@ -228,6 +232,8 @@ class Admission:
 
     def refuse(self, claim: Claim, package: Package, where: Whereabouts, *, flaw: str, message: str) -> None:
         """Into rejected/, for a reason found here: nothing was sent."""
+        if not claim.recovered:
+            tell_claimed(package, claim.dropped_as)
         reason = reasons.refused_here(package.name, message=message, flaw=flaw)
         detail = write_detail(message, by="intake", flaw=flaw, dropped=claim.dropped_as)
         self._desk.settle(package, Event.REFUSED, where, detail=detail, reason=reason)
@@ -248,7 +254,6 @@ class Admission:
             if where is None:
                 return None
             keep = True
-            self._tell_claimed(claim, package)
             return Admitted(
                 package=package, where=where, fd=fd,
                 state=self._desk.index.package(sha256, claim.name), content=self._desk.index.content(sha256),
@@ -256,13 +261,6 @@ class Admission:
         finally:
             if not keep:
                 self.release(sha256)
-
-    def _tell_claimed(self, claim: Claim, package: Package) -> None:
-        """Where its story in the journal begins: the log's does with the first fact."""
-        dropped = f", dropped as {printable(claim.dropped_as)}" if claim.dropped_as != claim.name else ""
-        logger.bind(EVENT="CLAIMED", **fields(package, package.name)).info(
-            "{}: claimed{}; {} bytes, sound", printable(package.name), dropped, package.bytes
-        )
 
     def _put_on_disk(self, fd: int, name: str) -> None:
         """Before the first fact about it. People drop files without syncing them: after a power cut the log would

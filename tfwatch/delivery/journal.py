@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from loguru import logger
+
 from tfwatch.ledger.index import Index
-from tfwatch.model import Event, read_detail
+from tfwatch.model import Event, Package, read_detail
 from tfwatch.spool.names import printable
 
 
@@ -37,6 +39,14 @@ def fields_of(index: Index, name: str) -> dict[str, str]:
     if len(states) == 1:
         return fields(states[0], name, order_id=states[0].order_id)
     return {"PACKAGE": printable(name), "SHA256": "", "TRACE_ID": "", "ORDER_ID": ""}
+
+
+def tell_claimed(package: Package, dropped_as: str) -> None:
+    """Where a package's story begins: right before its first fact of this round, which has the same trace."""
+    dropped = f", dropped as {printable(dropped_as)}" if dropped_as != package.name else ""
+    logger.bind(EVENT="CLAIMED", **fields(package, package.name)).info(
+        "{}: claimed{}; {} bytes", printable(package.name), dropped, package.bytes
+    )
 
 
 def sentence(event: Event, order_id: str, code: int | None, detail: str) -> str:

@@ -12,6 +12,8 @@ from typing import Final
 from loguru import logger
 
 from tfwatch.delivery.journal import fields
+from tfwatch.delivery.progress import SLOW_CALL_SECONDS, Board
+from tfwatch.delivery.trouble import Trouble
 from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import ServiceFailure, SheetDrift
 from tfwatch.language import tr
@@ -53,18 +55,25 @@ class MirrorLog:
         self,
         log_path: str,
         index: Index,
+        board: Board,
         *,
         rng: random.Random | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log_path = log_path
         self._index = index
+        self._board = board
         self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
         self._verified: SheetPort | None = None
         self._failures = 0
         self._now = now
         self.latency_seconds: float | None = None
-        self.trouble: str = ""
+        self.episode: Trouble | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why the sheet doesn't follow the log, in words; empty while it does."""
+        return self.episode.words if self.episode else ""
 
     def pending(self, wiring: Wiring, last_seq: int) -> int:
         """How many rows of the log the sheet doesn't show yet."""
@@ -77,11 +86,12 @@ class MirrorLog:
         if sheet is None:
             return float("inf")
         try:
-            self._drain(sheet, wiring, stopping)
+            with self._board.working("log.csv", "mirroring", 0, timeout=SLOW_CALL_SECONDS) as progress:
+                self._drain(sheet, wiring, stopping, progress)
         except FileNotFoundError:
             return wiring.policy.batch_seconds  # the spool is away; what waits is mirrored when it is back
         except SheetDrift as drift:
-            self._note(drift.in_words)
+            self._note(drift.in_words, drift)
             return BETWEEN_TRIES.maximum
         except IndexUnwritable as error:
             # The rows are in the sheet; that this can't be remembered costs writing them again to the same places.
@@ -90,25 +100,28 @@ class MirrorLog:
             return BETWEEN_TRIES.delay(self._failures, self._rng)
         except ServiceFailure as failure:
             self._failures += 1
-            self._note(failure.in_words)
+            self._note(failure.in_words, failure)
             return BETWEEN_TRIES.delay(self._failures, self._rng)
         self._failures = 0
-        self._note("")
+        self.episode = None
         return wiring.policy.batch_seconds
 
-    def _drain(self, sheet: SheetPort, wiring: Wiring, stopping: Callable[[], bool]) -> None:
+    def _drain(
+        self, sheet: SheetPort, wiring: Wiring, stopping: Callable[[], bool], progress: Callable[[int], None]
+    ) -> None:
         cursor = self._index.sheet_cursor(wiring.sheet_name)
         batch = self._next(cursor, wiring.policy.batch_rows)
         if not batch.records:
             return
         if self._verified is not sheet or not self._shows(sheet, cursor):
             self._verified = None
-            cursor = self._compare(sheet, wiring)
+            cursor = self._compare(sheet, wiring, progress)
             self._verified = sheet
             batch = self._next(cursor, wiring.policy.batch_rows)
         while batch.records and not stopping():
             sheet.mirror((cursor.seq if cursor else 0) + 1, batch.rows)
             cursor = batch.end
+            progress(cursor.offset)
             if batch.since is not None:
                 self.latency_seconds = max(0.0, (self._now() - batch.since) / timedelta(seconds=1))
             self._index.move_sheet_cursor(wiring.sheet_name, cursor)
@@ -133,7 +146,7 @@ class MirrorLog:
         shown = sheet.read(cursor.seq, 1)[0]
         return shown[-1] == cursor.chain and shown[0] == str(cursor.seq)
 
-    def _compare(self, sheet: SheetPort, wiring: Wiring) -> Position | None:
+    def _compare(self, sheet: SheetPort, wiring: Wiring, progress: Callable[[int], None]) -> Position | None:
         """Hold the sheet against the log from the first row; returns the last row that is there already."""
         cursor: Position | None = None
         while True:
@@ -153,14 +166,15 @@ class MirrorLog:
                 cursor = self._next(cursor, there).end if there else cursor
                 break
             cursor = batch.end
+            progress(cursor.offset)
         if cursor is not None:
             self._index.move_sheet_cursor(wiring.sheet_name, cursor)
         return cursor
 
-    def _note(self, trouble: str) -> None:
-        if trouble and trouble != self.trouble:
+    def _note(self, trouble: str, failure: ServiceFailure | None = None) -> None:
+        if trouble != self.trouble:
             logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("{}", tr("sheets: {why}", why=trouble))
-        self.trouble = trouble
+        self.episode = Trouble.of(trouble, before=self.episode, failure=failure)
 
 
 def _tell(records: Sequence[DeliveryRecord], *, most: int) -> None:

@@ -14,6 +14,7 @@ from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.switch import Switch
+from tfwatch.delivery.trouble import Trouble
 from tfwatch.delivery.whereabouts import Whereabouts
 from tfwatch.errors import ServiceError, ServiceFailure
 from tfwatch.language import tr
@@ -46,12 +47,25 @@ class Rollback:
         self._lock = threading.Lock()
         self._breaker = Breaker(threshold=threshold)
         self._tripping = False
+        self._episode: Trouble | None = None
         self.lifted: Callable[[], None] = lambda: None
 
     def configure(self, threshold: int) -> None:
         """Take over a changed `rollback_after`; the failures counted so far stay counted."""
         with self._lock:
             self._breaker = replace(self._breaker, threshold=threshold)
+
+    @property
+    def episode(self) -> Trouble | None:
+        """Deliveries that fail one after another, not yet so many that the service is given up."""
+        with self._lock:
+            return self._recent()
+
+    def _recent(self) -> Trouble | None:
+        """Nothing that lies further back than rounds do: whoever waited for one may have been taken away."""
+        failed_at = self._breaker.failed_at
+        recent = failed_at is not None and self._clock() - failed_at <= self._breaker.window
+        return self._episode if recent else None
 
     def shorten(self, delay: float) -> float:
         """A wait between rounds that does not step over the moment which decides."""
@@ -65,11 +79,12 @@ class Rollback:
         """
         with self._lock:
             self._breaker = self._breaker.succeeded()
+            self._episode = None
         self._switch.got_through()
         if probe and self._switch.stand.word in ("rolled back", "paused"):
             self.lift(actor=Actor.TFWATCH, why=tr("a package tried after a pause got through"))
 
-    def failed(self, *, began: float) -> bool:
+    def failed(self, *, began: float, why: str = "") -> bool:
         """One more failed delivery, begun at `began` (monotonic). True: the caller's package trips the rollback.
 
         Only one caller is told so; the switch must still be open, and not have been lifted since.
@@ -81,10 +96,12 @@ class Rollback:
             if self._tripping or self._switch.stand.word not in ("enabled", "waiting"):
                 return False
             now = self._clock()
+            episode = self._recent()
             self._breaker = self._breaker.failed(began=began, now=now)
+            self._episode = Trouble.of(why, before=episode)
             if not self._breaker.tripped(now):
                 return False
-            self._breaker = self._breaker.succeeded()
+            self._breaker, self._episode = self._breaker.succeeded(), None
             self._tripping = True
             return True
 
@@ -113,7 +130,7 @@ class Rollback:
         with self._lock:
             if self._switch.lifted_since(began) or self._switch.stand.word not in ("enabled", "waiting"):
                 return
-            self._breaker = self._breaker.succeeded()
+            self._breaker, self._episode = self._breaker.succeeded(), None
             why = "; ".join(filter(None, (error.message, error.hint)))
             self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why, package=package.name)
         self._document()

@@ -13,8 +13,9 @@ from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields
 from tfwatch.delivery.keys import backup_key
-from tfwatch.delivery.progress import Board
+from tfwatch.delivery.progress import SLOW_CALL_SECONDS, Board
 from tfwatch.delivery.recognise import Claim
+from tfwatch.delivery.trouble import Trouble
 from tfwatch.delivery.waiting import WaitingRoom
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
@@ -38,7 +39,7 @@ CLEAN_UP_SECONDS: Final = 24 * 3600.0
 class Store:
     """The use case of the backup lanes. Thread-safe.
 
-    `trouble`: why the storage takes nothing now; a package that can't be had here is no trouble of the storage's.
+    `episode`: why the storage takes nothing now; a package that can't be had here is no trouble of the storage's.
     """
 
     def __init__(
@@ -57,8 +58,13 @@ class Store:
         self._admission = admission
         self._stopping = stopping
         self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
-        self.trouble: str = ""
+        self.episode: Trouble | None = None
         self._told: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> str:
+        """The same in words; empty while all is well."""
+        return self.episode.words if self.episode else ""
 
     def problems(self) -> list[str]:
         """Packages that could not be read as they were, and are still there."""
@@ -150,7 +156,7 @@ class Store:
     ) -> float | None:
         package = package_of(state)
         try:
-            with self._board.working(state.name, "backing up", state.bytes) as progress:
+            with self._board.working(state.name, "backing up", state.bytes, timeout=SLOW_CALL_SECONDS) as progress:
                 stored = storage.store(
                     Backup(
                         package=package,
@@ -191,7 +197,7 @@ class Store:
         return None
 
     def _stored(self, state: PackageState, where: Whereabouts, stored: StoredObject) -> None:
-        self.trouble = ""
+        self.episode = None
         self._told.pop(state.name, None)
         detail = write_detail(
             tr("it was there already") if stored.existed else "", bucket=stored.bucket, key=stored.key
@@ -199,10 +205,11 @@ class Store:
         self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
 
     def _service_failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure) -> float:
-        before, self.trouble = self.trouble, failure.in_words
-        if self.trouble != before:
-            logger.bind(EVENT="ALERT").warning("{}", tr("s3: backups fail: {why}", why=self.trouble))
-        return self._failed(state, where, self.trouble, code=failure.code)
+        before, words = self.episode, failure.in_words
+        self.episode = Trouble.of(words, before=before, failure=failure)
+        if before is None or words != before.words:
+            logger.bind(EVENT="ALERT").warning("{}", tr("s3: backups fail: {why}", why=words))
+        return self._failed(state, where, words, code=failure.code)
 
     def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
         """This one package's file is the matter: said once, shown in status while it lasts."""

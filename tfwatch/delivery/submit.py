@@ -13,9 +13,9 @@ from loguru import logger
 from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.failure import BETWEEN_ROUNDS, Attempt, SettleFailure
-from tfwatch.delivery.journal import fields, fields_of
+from tfwatch.delivery.journal import fields, fields_of, tell_claimed
 from tfwatch.delivery.park import park
-from tfwatch.delivery.progress import Board
+from tfwatch.delivery.progress import Board, call_timeout
 from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
@@ -152,6 +152,7 @@ class SubmitDelivery:
             self._told.accept(admitted.package, where, told)
             return
         if claim.purpose == "back up":
+            tell_claimed(admitted.package, claim.dropped_as)
             self._store.back_up_waiting(claim, admitted, wiring)
             return
         port = wiring.transcription
@@ -228,6 +229,8 @@ class SubmitDelivery:
 
     def _attempt(self, claim: Claim, admitted: Admitted, wiring: Wiring, port: TranscriptionPort) -> None:
         package, content = admitted.package, admitted.content
+        if not claim.recovered:
+            tell_claimed(package, claim.dropped_as)
         source_url = None
         if port.needs_source_url:
             source_url = self._store.source_url(claim, admitted, wiring, expires_seconds=_SOURCE_URL_SECONDS)
@@ -248,7 +251,8 @@ class SubmitDelivery:
             claim=claim, package=package, where=where, maybe_sent=content.unknown,
             ask=wiring.policy.on_unknown == "ask", failures=state.failures if state else 0, began=self._clock(),
         )  # fmt: skip
-        with self._board.working(package.name, "sending", package.bytes) as progress:
+        timeout = call_timeout(wiring.policy.timeout_seconds)
+        with self._board.working(package.name, "sending", package.bytes, timeout=timeout) as progress:
             submission = Submission(
                 package=package, open_zip=lambda: reader_of(admitted.fd),
                 idempotency_key=key, maybe_sent=content.unknown, known_order=self._desk.index.knows_order,

@@ -12,6 +12,8 @@ from loguru import logger
 
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields
+from tfwatch.delivery.progress import Board, call_timeout
+from tfwatch.delivery.trouble import Trouble
 from tfwatch.delivery.verdict import settle_verdict
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
 from tfwatch.delivery.wiring import Wiring
@@ -36,12 +38,14 @@ class TrackDelivery:
     def __init__(
         self,
         desk: Desk,
+        board: Board,
         *,
         delivered: Callable[[Package], None],
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
+        self._board = board
         self._delivered = delivered
         self._rng = rng or random.Random()  # noqa: S311  spreads polls, protects nothing
         self._clock = clock
@@ -49,7 +53,12 @@ class TrackDelivery:
         self._silent_since: float | None = None
         self._is_back = False
         self._strange_words: set[str] = set()
-        self.trouble: str = ""
+        self.episode: Trouble | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why orders can't be asked about, in words; empty while all is well."""
+        return self.episode.words if self.episode else ""
 
     def next_poll(self, state: PackageState, poll_seconds: float) -> float:
         """Seconds until an order is asked about again: as long as it has been waiting, from `poll_seconds` to 1 h."""
@@ -89,9 +98,10 @@ class TrackDelivery:
     def _ask_at(
         self, port: TranscriptionPort, state: PackageState, destination: Destination, wiring: Wiring
     ) -> float | None:
-        asked = self._clock()
+        asked, timeout = self._clock(), call_timeout(wiring.policy.timeout_seconds)
         try:
-            report = port.fetch_status(OrderId(state.order_id), destination)
+            with self._board.working(state.name, "asking about", 0, timeout=timeout):
+                report = port.fetch_status(OrderId(state.order_id), destination)
         except (TransientError, ServiceError) as failure:
             self._note_trouble(state, failure, asked=asked)
             return self.next_poll(state, wiring.policy.poll_seconds)
@@ -125,7 +135,7 @@ class TrackDelivery:
         return is_back
 
     def _note_answer(self) -> None:
-        since, self._silent_since, self.trouble = self._silent_since, None, ""
+        since, self._silent_since, self.episode = self._silent_since, None, None
         if since is not None and self._clock() - since >= _OUTAGE_SECONDS:
             self._is_back = True
 
@@ -145,7 +155,7 @@ class TrackDelivery:
         trouble = tr("orders can't be asked about: {why}", why=failure.in_words)
         if trouble != self.trouble:
             logger.bind(**_fields(state)).warning("{}", trouble)
-        self.trouble = trouble
+        self.episode = Trouble.of(trouble, before=self.episode, failure=failure)
 
 
 def _fields(state: PackageState) -> dict[str, str]:

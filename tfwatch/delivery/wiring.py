@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
 from tfwatch.spool.intake import Limits
@@ -21,6 +21,7 @@ class Policy:
     limits: Limits
     on_unknown: Literal["retry", "lookup", "ask"]
     when_disabled: Literal["hold", "backup"]
+    timeout_seconds: float
     poll_seconds: float
     s3_prefix: str
     batch_seconds: float
@@ -43,3 +44,22 @@ class Wiring:
     storage: BackupStoragePort | None
     sheet: SheetPort | None
     sheet_name: str
+
+
+class Wired(Protocol):
+    """Where the wiring in force is found."""
+
+    @property
+    def wiring(self) -> Wiring:
+        """The services and settings in force."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Submissions in flight."""
+        ...
+
+    @property
+    def backup_workers(self) -> int:
+        """Backups in flight."""
+        ...

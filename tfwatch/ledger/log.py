@@ -100,17 +100,18 @@ class Log:
         on_commit: OnCommit,
         start: Position | None = None,
         sync: Callable[[int], None] = os.fdatasync,
+        progress: Callable[[int], None] = lambda offset: None,
     ) -> Log:
         """Open the log, made anew if there is none, verified from `start` (from its first row when None).
 
         A torn tail is saved in `torn_path`, then cut. `clock` gives aware datetimes. `on_commit` is called from one
         thread with each group's records, in order, once they are on disk and before their callers return; it must not
         append, and whatever it raises poisons the log. Rows found at open are not passed to it. `sync` puts a
-        file's data on disk.
+        file's data on disk. `progress` is told now and then up to which byte the log is verified.
         Raises `PositionMismatch` when `start` isn't in this log, `LogDamaged` when rows don't belong: nothing is
         changed then. OSError when the file can't be read, written or synced.
         """
-        found = open_verified(path, start or Position.start(), torn_path=torn_path, sync=sync)
+        found = open_verified(path, start or Position.start(), torn_path=torn_path, sync=sync, progress=progress)
         return cls(
             path=path,
             fd=found.fd,

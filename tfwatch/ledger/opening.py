@@ -23,6 +23,7 @@ from tfwatch.ledger.tail import cut_torn_tail
 PIECE_BYTES: Final = 64 * 1024
 """Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
 
+_TOLD_ROWS: Final = 5000
 _MODE: Final = 0o640
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -37,7 +38,9 @@ class Opened:
     cut: int
 
 
-def open_verified(path: str, start: Position, *, torn_path: str, sync: Callable[[int], None]) -> Opened:
+def open_verified(
+    path: str, start: Position, *, torn_path: str, sync: Callable[[int], None], progress: Callable[[int], None]
+) -> Opened:
     """Open a log, verified from `start`; the caller closes its `fd`. Raises what `Log.open` says."""
     with disk.about(path):
         fd = _open_or_create(path, start)
@@ -46,7 +49,7 @@ def open_verified(path: str, start: Position, *, torn_path: str, sync: Callable[
             # Rows that a killed process left in the page cache count only once they are on disk.
             _write_again(fd, path)
             disk.sync(fd, path, sync)
-            position, last_at, cut = _verify(fd, path, start, torn_path)
+            position, last_at, cut = _verify(fd, path, start, torn_path, progress)
     except BaseException:
         os.close(fd)
         raise
@@ -107,14 +110,17 @@ def _create(path: str) -> None:
     disk.sync_folder(os.path.dirname(path))
 
 
-def _verify(fd: int, path: str, start: Position, torn_path: str) -> tuple[Position, datetime, int]:
+def _verify(
+    fd: int, path: str, start: Position, torn_path: str, progress: Callable[[int], None]
+) -> tuple[Position, datetime, int]:
     """Where the good rows end, when the last of them happened, and how many bytes of torn tail were cut."""
     record, position, last_line = check_position(fd, path, start), start, None
     cut = 0
     with open(fd, "rb", closefd=False) as file:
         try:
             for last_line, position in verified_lines(file, path, start):  # noqa: B007  the last ones count
-                pass
+                if position.seq % _TOLD_ROWS == 0:
+                    progress(position.offset)
         except LogDamaged as damage:
             cut = cut_torn_tail(fd, damage, chain=position.chain, torn_path=torn_path)
     if last_line is not None:

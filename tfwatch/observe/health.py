@@ -5,31 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from loguru import logger
 
+from tfwatch.language import tr
 from tfwatch.observe import state
+from tfwatch.observe.notice import Notify, extend, status
+from tfwatch.observe.standstill import Standstill
 from tfwatch.observe.state import Running
 from tfwatch.spool.durable import write_file
 from tfwatch.spool.folders import Folders
 
 _BUSY_SECONDS: Final = 1.0
-_IDLE_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 5.0
 
+_EXTEND_SECONDS: Final = 120.0
+"""At each sign of life of a long start, systemd is asked for so much more; the signs are seconds apart."""
 
-def notifier(environ: Mapping[str, str]) -> Callable[[str], None]:
-    """How to tell systemd something; does nothing when it isn't there or systemd-python isn't installed."""
-    if not environ.get("NOTIFY_SOCKET"):
-        return lambda message: None
-    try:
-        from systemd import daemon
-    except ImportError:
-        logger.warning("NOTIFY_SOCKET is set, but systemd-python is not installed: pip install 'tfwatch[systemd]'")
-        return lambda message: None
-    notify: Callable[[str], None] = daemon.notify
-    return notify
+_SIGN_OF_LIFE_SECONDS: Final = 5.0
 
 
 class Health:
@@ -41,7 +36,7 @@ class Health:
         *,
         exec_id: str,
         version: str,
-        notify: Callable[[str], None],
+        notify: Notify,
         watchdog_seconds: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,24 +46,38 @@ class Health:
         self._notify = notify
         self._watchdog_seconds = watchdog_seconds
         self._clock = clock
+        self._standstill = Standstill(is_watched=watchdog_seconds is not None)
+        self._is_ready = False
+        self._extended_at = float("-inf")
         self._looked_at = float("-inf")
         self._beaten_at = clock()
         self._stale = True
         self._shown = ""
         self._line = ""
 
-    def ready(self) -> None:
+    def starting(self, what: str) -> None:
+        """A start that takes long goes on: `what` says how far it is. To be called whenever something has moved."""
+        now = self._clock()
+        if self._is_ready or now - self._extended_at < _SIGN_OF_LIFE_SECONDS:
+            return
+        self._extended_at = now
+        self._notify(f"{extend(_EXTEND_SECONDS)}\n{status(tr('starting: {what}', what=what))}")
+
+    def ready(self, daemon: Running) -> None:
         """Folders, lock and ledger are ready and the first scan is done (or a reload has ended)."""
+        self._is_ready = True
         self._notify("READY=1")
         self.hurry()
+        self.beat(daemon)
 
     def reloading(self) -> None:
         """config.yaml is being read again."""
         self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self) -> None:
-        """A stop has begun."""
-        self._notify("STOPPING=1\nSTATUS=stopping: what is under way is put down")
+    def stopping(self, seconds: float) -> None:
+        """A stop has begun; it takes so long at most."""
+        line = tr("stopping: what is under way is put down")
+        self._notify(f"STOPPING=1\n{extend(seconds)}\n{status(line)}")
 
     def stopped(self) -> None:
         """Nothing runs any more: the state file must not say otherwise."""
@@ -97,17 +106,24 @@ class Health:
         return self._clock() - self._beaten_at
 
     def beat(self, daemon: Running) -> None:
-        """After a finished pass: show the state if a second has passed since it was last shown."""
+        """After a finished pass: show the state if a second has passed since it was last shown.
+
+        The watchdog is told unless a lane stands still; that is shown, so that people know why systemd acts.
+        """
         now = self._beaten_at = self._clock()
         self._stale = now - self._looked_at < _BUSY_SECONDS
         if self._stale:
             return
         self._looked_at = now
-        self._notify("WATCHDOG=1")
-        snapshot = state.take(daemon, exec_id=self._exec_id, version=self._version)
+        still = self._standstill.look(daemon.workshop.board)
+        if not self._is_ready:
+            self._notify(extend(_EXTEND_SECONDS))
+        if not still:
+            self._notify("WATCHDOG=1")
+        snapshot = state.take(daemon, exec_id=self._exec_id, version=self._version, still=still)
         if snapshot.line != self._line:
             self._line = snapshot.line
-            self._notify(f"STATUS={snapshot.line}")
+            self._notify(status(snapshot.line))
         shown = json.dumps(snapshot.document, sort_keys=True)
         try:
             if shown == self._shown:

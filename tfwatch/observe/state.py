@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -14,13 +14,13 @@ from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk, why_apart
 from tfwatch.delivery.switch import Switch
 from tfwatch.delivery.wiring import Wiring
-from tfwatch.language import ntr, tr
+from tfwatch.language import tr
 from tfwatch.local_time import midnight
 from tfwatch.model import Integration, Stage, rfc3339
+from tfwatch.observe import status_line
 from tfwatch.spool.names import printable
 from tfwatch.spool.root import away
 from tfwatch.watch import Watch
-from tfwatch.wording import integration_state
 from tfwatch.workshop import Workshop
 
 _MOST_LISTED: Final = 50
@@ -64,17 +64,21 @@ class Snapshot:
     line: str
 
 
-def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
-    """Look at everything once. Counts come from the folders and the log; nothing here is remembered."""
+def take(daemon: Running, *, exec_id: str, version: str, still: Sequence[str] = ()) -> Snapshot:
+    """Look at everything once. Counts come from the folders and the log; nothing here is remembered.
+
+    `still`: what stands still, in words.
+    """
     index, works = daemon.desk.index, daemon.workshop.board.snapshot()
     counts = {stage.value: count for stage, count in index.stage_counts().items()}
     counts["outbox"] = len(daemon.outbox.unclaimed)
     counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
-    delivered_today = index.settled_since(midnight(datetime.now(UTC)))
+    today = datetime.now(UTC)
+    delivered_today = index.settled_since(midnight(today))
     now = time.monotonic()
     integrations = {name.value: _integration(daemon, name) for name in Integration}
     shortage = daemon.desk.folders.shortage(daemon.wiring.policy.min_free_bytes)
-    problems = _problems(daemon, shortage)
+    problems = [*still, *_problems(daemon, shortage)]
     document = {
         "exec_id": exec_id,
         "pid": os.getpid(),
@@ -107,24 +111,26 @@ def take(daemon: Running, *, exec_id: str, version: str) -> Snapshot:
         "shortage": shortage,
     }
     sending = sum(work.doing in ("sending", "inspecting") for work in works)
-    line = _line(daemon, counts, sending, delivered_today, integrations, problems)
+    folder = printable(daemon.desk.folders.folder(Stage.OUTBOX))
+    line = status_line.line(
+        folder, counts, sending=sending, delivered_today=delivered_today, integrations=integrations,
+        problems=problems, now=today,
+    )  # fmt: skip
     return Snapshot(document=document, line=line)
 
 
 def _integration(daemon: Running, name: Integration) -> dict[str, Any]:
     stand = daemon.switches[name].stand
-    trouble = {
-        Integration.GOTRANSCRIPT: daemon.workshop.track.trouble,
-        Integration.S3: daemon.workshop.store.trouble,
-        Integration.SHEETS: daemon.workshop.mirror.trouble,
-    }[name]
+    trouble = daemon.workshop.troubles[name] if stand.open else None
     return {
         "enabled": stand.open,
         "state": stand.word,
         "source": stand.source,
         "reason": stand.reason,
         "what_to_do": stand.hint,
-        "trouble": trouble if stand.open else "",
+        "trouble": trouble.words if trouble else "",
+        "trouble_since": rfc3339(trouble.since) if trouble else "",
+        "needs_person": trouble.needs_person if trouble else False,
     }
 
 
@@ -156,30 +162,6 @@ def _problems(daemon: Running, shortage: str) -> list[str]:
     problems += daemon.workshop.store.problems()[:_MOST_LISTED]
     problems += daemon.companion_problems[:_MOST_LISTED]
     return problems + [text for _, text in list(daemon.outbox.problems.items())[:_MOST_LISTED]]
-
-
-def _line(
-    daemon: Running,
-    counts: Mapping[str, int],
-    sending: int,
-    delivered_today: int,
-    integrations: Mapping[str, Mapping[str, Any]],
-    problems: list[str],
-) -> str:
-    """`watching /var/lib/tfwatch/outbox · 2 sending · 14 submitted · 312 delivered today · S3 retrying`."""
-    parts = [tr("watching {folder}", folder=printable(daemon.desk.folders.folder(Stage.OUTBOX)))]
-    parts += [ntr("{count} waiting", "{count} waiting", counts["outbox"])] if counts["outbox"] else []
-    parts += [ntr("{count} sending", "{count} sending", sending)] if sending else []
-    parts.append(ntr("{count} submitted", "{count} submitted", counts["submitted"]))
-    parts.append(ntr("{count} delivered today", "{count} delivered today", delivered_today))
-    for name, stand in integrations.items():
-        if stand["state"] not in ("enabled", "off"):
-            state = integration_state(stand["state"])
-            parts.append(tr("{name} {state}: {reason}", name=name, state=state, reason=stand["reason"]))
-        elif stand["trouble"]:
-            parts.append(tr("{name} in trouble: {trouble}", name=name, trouble=stand["trouble"]))
-    parts += problems[:1]
-    return " · ".join(parts).encode("utf-8", "backslashreplace").decode()
 
 
 def to_json(snapshot: Snapshot) -> str:
