@@ -327,6 +327,7 @@ class Daemon:
         except SpoolUnusable as error:
             logger.error("{}", error)
         self.desk.look_at_mounts()
+        self._rollback.write_again()
         self.watch.rescan(self.wiring.policy.rescan_seconds, self.outbox.scan_seconds)
 
     # --- configuration and requests ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from tests.support.daemon import Spool, wait_until
@@ -65,8 +67,22 @@ def test_the_document_says_what_happened_and_how_to_lift_it(sandbox: Sandbox, sp
     tripped = fail_three(sandbox, spool)
     exec_id = spool.row("ROLLBACK")["exec_id"]
     document = (spool.root / "rollbacks" / f"rollback_integrations_{exec_id}.md").read_text()
-    for word in (exec_id, "gotranscript", "Down for maintenance.", tripped, "tfwatch enable gotranscript", "outbox/"):
+    for word in (exec_id, "gotranscript", "Down for maintenance.", *NAMES, "tfwatch enable gotranscript", "outbox/"):
         assert word in document
+    assert f"{tripped} tripped it" in document
+
+
+def test_it_is_documented_within_five_minutes(sandbox: Sandbox, spool: Spool) -> None:
+    """By the wall clock, from the first request that failed: the fact, the package in rejected/ and the document."""
+    tripped = fail_three(sandbox, spool)
+    began = datetime.fromisoformat(spool.rows()[0]["at"]).timestamp()
+    (path,) = (spool.root / "rollbacks").iterdir()
+    for moment in (
+        datetime.fromisoformat(spool.row("ROLLBACK")["at"]).timestamp(),
+        path.stat().st_mtime,
+        (spool.root / "rejected" / f"{tripped}.reason.txt").stat().st_mtime,
+    ):
+        assert 0 <= moment - began < 300
 
 
 @pytest.mark.parametrize("way", ["command", "configuration"])

@@ -200,6 +200,40 @@ def test_a_later_rollback_is_appended(given: Given) -> None:
     assert document.index("a_v1.zip") < document.index("b_v1.zip") < document.index("c_v1.zip")
 
 
+def test_the_document_names_those_that_failed_before(given: Given) -> None:
+    """A person sees which packages the outage met: each once, none from before the last success."""
+    given.rollback.failed(began=given.clock(), package="long_ago.zip")
+    given.rollback.succeeded(probe=False)
+    for name in ("a_v1.zip", "a_v1.zip", "c_v1.zip"):
+        tripped = given.rollback.failed(began=given.clock(), package=name)
+    assert tripped
+    given.trip("c_v1.zip")
+
+    (packages,) = [line for line in given.document().splitlines() if line.startswith("- **Packages:**")]
+    assert packages.endswith("Before it failed, and wait: a_v1.zip")
+    assert "long_ago" not in given.document()
+    given.rollback.lift(actor=Actor.OPERATOR, why="mended")
+    given.trip("d_v1.zip")
+    assert 1 == given.document().count("a_v1.zip"), "the next outage has packages of its own"
+
+
+def test_what_could_not_be_written_is_written_once_it_can(given: Given) -> None:
+    """No room for the document: it is tried again, told once it is there, and holds what came meanwhile, in order."""
+    folder = Path(given.home.folders.root, "rollbacks")
+    os.rmdir(folder)
+    given.trip("a_v1.zip")
+    given.rollback.lift(actor=Actor.OPERATOR, why="mended")
+    given.rollback.pause(package("b_v1.zip"), BAD_KEY, began=given.clock())
+    given.rollback.write_again()
+    assert "" == given.document()
+    folder.mkdir()
+    for _ in range(2):
+        given.rollback.write_again()
+
+    titles = [line.split(" at ")[0] for line in given.document().splitlines() if line.startswith("## ")]
+    assert ["## Rollback of gotranscript", "## Pause of gotranscript"] == titles
+
+
 def test_a_missing_document_is_written_at_the_next_start(given: Given) -> None:
     """A crash between the fact and its document: the next run writes it, under the run it belongs to, once."""
     given.trip()

@@ -182,7 +182,7 @@ class SettleFailure:
         if attempt.claim.probe:
             self._switch.probe_failed()
             return False
-        return is_news and self._rollback.failed(began=attempt.began, why=failure.message)
+        return is_news and self._rollback.failed(began=attempt.began, why=failure.message, package=attempt.package.name)
 
     def _pause(self, attempt: Attempt, retry_after: float | None) -> float:
         if retry_after is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,6 +22,9 @@ from tfwatch.ledger.index import PackageState
 from tfwatch.model import Actor, Event, Package, Stage, rfc3339, write_detail
 from tfwatch.retry import Breaker
 from tfwatch.spool.names import printable
+
+_MOST_NAMED: Final = 20
+"""Packages that a document names: those that failed one after another. A threshold may be far higher."""
 
 _STILL_OURS: Final = (Stage.OUTBOX, Stage.CLAIMED, Stage.REJECTED)
 """Where a package may lie that trips a rollback, unless a person took it meanwhile."""
@@ -48,6 +51,9 @@ class Rollback:
         self._breaker = Breaker(threshold=threshold)
         self._tripping = False
         self._episode: Trouble | None = None
+        self._failed: tuple[str, ...] = ()
+        self._writing = threading.Lock()
+        self._unwritten: list[tuple[str, str]] = []
         self.lifted: Callable[[], None] = lambda: None
 
     def configure(self, threshold: int) -> None:
@@ -78,14 +84,16 @@ class Rollback:
         Only a probe lifts a rollback: a request that was under way when it tripped proves nothing about later.
         """
         with self._lock:
-            self._breaker = self._breaker.succeeded()
-            self._episode = None
+            self._forget()
         self._switch.got_through()
         if probe and self._switch.stand.word in ("rolled back", "paused"):
             self.lift(actor=Actor.TFWATCH, why=tr("a package tried after a pause got through"))
 
-    def failed(self, *, began: float, why: str = "") -> bool:
-        """One more failed delivery, begun at `began` (monotonic). True: the caller's package trips the rollback.
+    def _forget(self) -> None:
+        self._breaker, self._episode, self._failed = self._breaker.succeeded(), None, ()
+
+    def failed(self, *, began: float, why: str = "", package: str = "") -> bool:
+        """One more failed delivery, begun at `began` (monotonic). True: the caller's `package` trips the rollback.
 
         Only one caller is told so; the switch must still be open, and not have been lifted since.
         """
@@ -99,10 +107,13 @@ class Rollback:
             episode = self._recent()
             self._breaker = self._breaker.failed(began=began, now=now)
             self._episode = Trouble.of(why, before=episode)
+            before = self._failed if self._breaker.failures > 1 else ()
+            self._failed = (*(name for name in before if name != package), package)[-_MOST_NAMED:]
             if not self._breaker.tripped(now):
                 return False
-            self._breaker, self._episode = self._breaker.succeeded(), None
-            self._tripping = True
+            failed = tuple(filter(None, self._failed[:-1]))
+            self._forget()
+            self._tripping, self._failed = True, failed
             return True
 
     def trip(self, package: Package, where: Whereabouts, error: ServiceFailure, *, sent: bool, attempt: int) -> None:
@@ -122,15 +133,15 @@ class Rollback:
         )  # fmt: skip
         self._switch.fell()
         with self._lock:
-            self._tripping = False
-        self._document(where.named(package).name, where.log)
+            self._tripping, failed, self._failed = False, self._failed, ()
+        self._document(where.named(package).name, where.log, failed)
 
     def pause(self, package: Package, error: ServiceError, *, began: float) -> None:
         """The service, asked at `began`, can't serve anyone: stop asking until a person acts. Rejects no package."""
         with self._lock:
             if self._switch.lifted_since(began) or self._switch.stand.word not in ("enabled", "waiting"):
                 return
-            self._breaker, self._episode = self._breaker.succeeded(), None
+            self._forget()
             why = "; ".join(filter(None, (error.message, error.hint)))
             self._switch.drop(self._desk, actor=Actor.TFWATCH, by="service", why=why, package=package.name)
         self._document()
@@ -170,10 +181,40 @@ class Rollback:
         if rfc3339(held.since) not in self._desk.folders.read_rollbacks(held.exec_id):
             self._document()
 
-    def _document(self, package: str | None = None, lies_in: Stage | None = Stage.REJECTED) -> None:
+    def write_again(self) -> None:
+        """What could not be written, for want of room perhaps: try once more; told when it is there."""
+        if not self._unwritten:
+            return
+        try:
+            path = self._write()
+        except disk.NotSynced:
+            raise
+        except OSError:
+            return
+        words = tr("{path}: it could not be written before, and is there now", path=path)
+        logger.bind(EVENT="ALERT", INTEGRATION=self._switch.integration.value).warning("{}", words)
+
+    def _write(self, *sections: tuple[str, str]) -> str:
+        """Append sections, each to its run's document, and all that could not be written before; gives the last path.
+
+        Raises OSError; what is left is kept for the next time.
+        """
+        path = ""
+        with self._writing:
+            self._unwritten += sections
+            while self._unwritten:
+                exec_id, section = self._unwritten[0]
+                path = self._desk.folders.append_rollback(exec_id, _head(exec_id), section)
+                del self._unwritten[0]
+        return path
+
+    def _document(
+        self, package: str | None = None, lies_in: Stage | None = Stage.REJECTED, failed: Sequence[str] = ()
+    ) -> None:
         """Write down, from the fact that was just logged, what happened and how to lift it; then alert.
 
         `package`: the name it has now, where the fact has the one before. `lies_in`: None when somebody took it away.
+        `failed`: those that failed before it.
         """
         held, integration = self._switch.held_state, self._switch.integration.value
         is_rollback = held.state == "rolled back"
@@ -183,15 +224,15 @@ class Rollback:
             integration=integration,
             at=rfc3339(held.since) if held.since else "",
             why=held.reason,
-            packages=_packages(package or held.package, lies_in) if is_rollback else _met(held.package),
+            packages=_packages(package or held.package, lies_in, failed) if is_rollback else _met(held.package),
             lift=lift,
         )
         try:
-            path = self._desk.folders.append_rollback(held.exec_id, _head(held.exec_id), section)
+            path = self._write((held.exec_id, section))
         except disk.NotSynced:
             raise
         except OSError as error:
-            path = tr("its document can't be written: {error}", error=error)
+            path = tr("its document can't be written: {error}; it is tried again each minute", error=error)
         known = {"name": integration, "why": held.reason, "lift": lift, "path": path}
         words = (
             tr("rollback of {name}: {why}. {lift} ({path})", **known)
@@ -232,9 +273,17 @@ def _section(*, is_rollback: bool, integration: str, at: str, why: str, packages
     return f"\n## {title}\n\n{body}"
 
 
-def _packages(name: str, lies_in: Stage | None) -> str:
-    """Which package tripped a rollback, and where it lies; None: somebody took it away."""
-    name = printable(name)
+def _packages(name: str, lies_in: Stage | None, failed: Sequence[str]) -> str:
+    """Which package tripped a rollback, and where it lies; and which ones failed before it."""
+    tripped = _tripped(printable(name), lies_in)
+    if not failed:
+        return tripped
+    names = ", ".join(printable(name) for name in failed)
+    return tr("{tripped}. Before it failed, and wait: {names}", tripped=tripped, names=names)
+
+
+def _tripped(name: str, lies_in: Stage | None) -> str:
+    """None: somebody took it away."""
     if lies_in is Stage.REJECTED:
         return tr("{name} tripped it and lies in rejected/; its reason file says what to do", name=name)
     if lies_in is None:
