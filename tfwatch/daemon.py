@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from loguru import logger
 
 from tfwatch import disk
+from tfwatch.configuration import Configuration
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.operate import Operate
@@ -21,7 +22,7 @@ from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.removing import finish_removals
 from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Switch
-from tfwatch.delivery.wiring import Wired, Wiring
+from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import Stopping
 from tfwatch.forwarding import Forwarding
 from tfwatch.language import tr
@@ -50,27 +51,6 @@ _WHILE_CLAIMING_SECONDS: Final = 1.0
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SETTLED: Final = frozenset((Stage.SUBMITTED.value, Stage.DELIVERED.value, Stage.REJECTED.value))
-
-
-class Configuration(Wired, Protocol):
-    """Where the daemon gets its wiring from, and how it learns that config.yaml has changed."""
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why a changed config.yaml was not taken over; empty when it was."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether a file the configuration was read from has changed since."""
-        ...
-
-    def reload(self) -> bool:
-        """Read it again; true when it was taken over, false when it has problems (logged) and the old one stays."""
-        ...
-
-    def configure(self, switches: dict[Integration, Switch], desk: Desk, rollback: Rollback) -> None:
-        """Tell each switch and the rollback what the configuration says."""
-        ...
 
 
 class Companion(Protocol):

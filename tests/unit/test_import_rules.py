@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logs": ("observe", "observe.logs", "observe.notice"),
     "figures": ("observe.metrics", "observe.observability", "observe.exposition"),
     "daemon": (
-        *("daemon", "workshop", "watch", "surroundings", "forwarding", "housekeeping"),
+        *("daemon", "configuration", "workshop", "watch", "surroundings", "forwarding", "housekeeping"),
         *("observe.health", "observe.standstill", "observe.state", "observe.status_line", "observe.present"),
         "observe.figures_file",
     ),

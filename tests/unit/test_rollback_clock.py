@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.unit.house import EXEC_ID, Clock, House, house
 from tfwatch.adapters.gotranscript import GotranscriptClient, GotranscriptSettings
 from tfwatch.adapters.gotranscript_attempt import Pacing
 from tfwatch.config import GotranscriptSettings as Defaults
+from tfwatch.connections import LiveConfiguration
 from tfwatch.delivery.admit import Admission
 from tfwatch.delivery.claim import Outbox
 from tfwatch.delivery.progress import Board
@@ -26,14 +29,14 @@ from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.store import Store
 from tfwatch.delivery.submit import SubmitDelivery
 from tfwatch.delivery.switch import Setting, Switch
+from tfwatch.delivery.told import ApplyTold
 from tfwatch.delivery.waiting import WaitingRoom
-from tfwatch.delivery.wiring import Policy, Wiring
+from tfwatch.delivery.wiring import Wiring
 from tfwatch.errors import OutcomeUnknown, ServiceError, ServiceFailure, TransientError
 from tfwatch.model import Integration, Profile, Receipt, Stage, Submission
-from tfwatch.spool.intake import Limits
+from tfwatch.settings_file import load
 
 MOST_SECONDS = 300
-LIMITS = Limits(max_bytes=2**30, max_entries=10, max_uncompressed_bytes=2**30)
 TIMEOUT, CONNECT = Defaults().timeout_seconds, 5.0
 
 WAYS: dict[str, tuple[float, Callable[[], ServiceFailure]]] = {
@@ -88,22 +91,21 @@ class Lane:
         admission = Admission(
             home.desk, self._waiting, board, stopping=lambda: False, freed=lambda: None, in_limbo=self._wait
         )
+        told = ApplyTold(
+            home.desk, delivered=lambda package: None, left_claimed=lambda name: None, release=admission.release
+        )
         self._submit = SubmitDelivery(
             home.desk, admission=admission, waiting=self._waiting, board=board, switch=self.switch, rollback=rollback,
-            store=Store(home.desk, self._waiting, board, admission, stopping=lambda: False), stopping=lambda: False,
+            store=Store(home.desk, self._waiting, board, admission, stopping=lambda: False), told=told,
+            stopping=lambda: False,
             accepted=lambda package: None, delivered=lambda package: None, in_limbo=self._wait, clock=clock,
             rng=random.Random(1),
         )  # fmt: skip
         self._outbox = Outbox(home.desk, self._waiting, admission, dispatch=self._deliver, clock=clock)
-        self._wiring = Wiring(
-            policy=Policy(
-                verify="full", duplicates="reject", limits=LIMITS, on_unknown=on_unknown, when_disabled="hold",
-                timeout_seconds=TIMEOUT, poll_seconds=30, s3_prefix="", batch_seconds=5, batch_rows=2000,
-                settle_seconds=0, rescan_seconds=60, incomplete_timeout_seconds=900, min_free_bytes=0, watch="auto",
-            ),
+        self._wiring = replace(
+            wiring_of(home, on_unknown),
             transcription=GotranscriptClient(settings, None, portal, pacing),  # type: ignore[arg-type]
-            storage=None, sheet=None, sheet_name="",
-        )  # type: ignore[arg-type]  # fmt: skip
+        )
 
     def _wait(self, name: str, seconds: float) -> None:
         self._limbo[name] = self._clock() + seconds
@@ -129,6 +131,20 @@ class Lane:
             waits += [wait for wait in (self._waiting.next_due(),) if wait is not None]
             self._clock.go(max(0.01, min((wait for wait in waits if wait > 0), default=0.01)))
         raise AssertionError("never given up")
+
+
+def wiring_of(home: House, on_unknown: str) -> Wiring:
+    """All settings but the necessary ones at their defaults."""
+    config = Path(home.folders.root, "config.yaml")
+    config.write_text(
+        "integrations: {gotranscript: {base_url: https://portal.example, api_key: k, "
+        f"on_unknown_outcome: {on_unknown}}}}}\n"
+    )
+    configuration = LiveConfiguration(load(str(config), environ={}), {}, EXEC_ID, threading.Event())
+    try:
+        return configuration.wiring
+    finally:
+        configuration.close()
 
 
 def drop(home: House, name: str, seed: int = 0) -> None:

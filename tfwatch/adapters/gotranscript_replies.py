@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tfwatch.adapters.http_date import moment
+from tfwatch.adapters.secrecy import blot, holds
 from tfwatch.errors import OutcomeUnknown, PermanentError, ServiceError, ServiceFailure, TransientError
 from tfwatch.foreign import LONGEST_LINE, find_id, json_object, one_line, words_in
 from tfwatch.language import tr
@@ -23,6 +24,7 @@ from tfwatch.model import Receipt, StatusReport, verdict_of
 _THIS_PACKAGE_NEVER: Final = frozenset({400, 409, 410, 413, 415, 422})
 _TRY_LATER: Final = frozenset({408, 425, 429})
 _LONGEST_RETRY_AFTER: Final = 86_400.0
+_QUERY_SPELLED: Final = re.compile(r"(https?%3A%2F%2F[^\s\"'<>&]*?)%3F[^\s\"'<>&]*", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*", re.IGNORECASE)
 
 
@@ -52,7 +54,7 @@ def read_receipt(reply: Reply) -> Receipt:
         raise refusal(reply)
     answer = document(reply)
     order_id = find_id(answer, "id", "delivery_id", "reference")
-    if order_id is None:
+    if order_id is None or holds(order_id, reply.secrets):
         raise without_receipt(reply)
     word = words_of(answer.get("status"), reply)
     return Receipt(
@@ -89,7 +91,7 @@ def read_lookup(reply: Reply, *, client_reference: str, known_order: Callable[[s
         if not isinstance(item, dict) or item.get("client_reference") not in (None, client_reference):
             continue
         order_id = find_id(item, "id", "delivery_id", "reference")
-        if order_id is not None and not known_order(order_id):
+        if order_id is not None and not holds(order_id, reply.secrets) and not known_order(order_id):
             word = words_of(item.get("status"), reply)
             return Receipt(
                 order_id=order_id, verdict=verdict_of(word), word=word, message=_message(item, reply), code=reply.code
@@ -162,12 +164,8 @@ def words(reply: Reply) -> str:
 
 def words_of(value: object, reply: Reply) -> str:
     """Any JSON value as one line for people: at most 500 characters, nothing secret, nothing that moves a cursor."""
-    text = words_in(value)
-    for secret in reply.secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    text = _QUERY.sub(r"\1?***", text)
-    return one_line(text)
+    text = blot(words_in(value), reply.secrets)
+    return one_line(_QUERY_SPELLED.sub(r"\1%3F***", _QUERY.sub(r"\1?***", text)))
 
 
 def _message(answer: Mapping[str, Any], reply: Reply) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from tfwatch.adapters.gotranscript_http import Door, FormBody, Outgoing
 from tfwatch.adapters.gotranscript_replies import Reply, document, refusal, without_receipt, words, words_of
+from tfwatch.adapters.secrecy import holds
 from tfwatch.errors import ServiceError
 from tfwatch.foreign import find_id
 from tfwatch.language import tr
@@ -79,7 +80,7 @@ def read_order(reply: Reply) -> Receipt:
         raise refusal(reply)
     answer = document(reply)
     order_id = find_id(answer, "order_id")
-    if order_id is None:
+    if order_id is None or holds(order_id, reply.secrets):
         raise without_receipt(reply)
     word = words_of(answer.get("status"), reply)
     return Receipt(order_id=order_id, verdict=Verdict.PENDING, word=word, code=reply.code)

@@ -19,6 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from tfwatch.adapters.secrecy import blot, holds
 from tfwatch.errors import ContentChanged, ServiceError, ServiceFailure, Stopping, TransientError
 from tfwatch.language import tr
 
@@ -132,11 +133,9 @@ def _from_silence(error: Exception, secrets: Sequence[str]) -> ServiceFailure | 
 
 
 def _clean(message: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        message = message.replace(secret, "[secret]")
-    return " ".join(message.split())[:_MAX_MESSAGE]
+    return " ".join(blot(message, secrets, "[secret]").split())[:_MAX_MESSAGE]
 
 
 def _harmless(error: Exception, secrets: Sequence[str]) -> Exception | None:
     """The cause to show in a traceback; None when its own words hold a secret."""
-    return None if any(secret in str(error) for secret in secrets) else error
+    return None if holds(str(error), secrets) else error

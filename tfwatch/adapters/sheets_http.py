@@ -15,6 +15,7 @@ from gspread.exceptions import APIError
 from gspread.http_client import HTTPClient
 
 from tfwatch.adapters.http_date import moment
+from tfwatch.adapters.secrecy import blot
 from tfwatch.errors import ServiceError, ServiceFailure, TransientError
 from tfwatch.language import tr
 
@@ -64,6 +65,7 @@ class SheetsHTTP(HTTPClient):
         self.set_timeout((min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds))
         self.date: datetime | None = None
         self._base_url = (base_url or GOOGLE).rstrip("/")
+        self._credentials = credentials
         self._email = credentials.service_account_email
         self._reads, self._writes = Window(clock), Window(clock)
         self._sleep = sleep
@@ -80,25 +82,29 @@ class SheetsHTTP(HTTPClient):
             response.json()
         except APIError as error:
             self.date = moment(error.response.headers.get("Date"))
-            raise self._refused(error) from error
+            raise self._refused(error) from None  # its text is the whole answer
         except GoogleAuthError as error:
             raise _not_logged_in(error) from error
         except requests.exceptions.SSLError as error:
             hint = tr("check this machine's clock and CA certificates, and integrations.sheets.api_base_url")
-            raise ServiceError(_clean(f"Google Sheets: {error}"), hint=hint) from error
+            raise ServiceError(self._clean(f"Google Sheets: {error}"), hint=hint) from error
         except requests.exceptions.RequestException as error:
-            raise TransientError(_clean(f"Google Sheets: {error}")) from error
+            raise TransientError(self._clean(f"Google Sheets: {error}")) from error
         return response
 
     def _refused(self, error: APIError) -> ServiceFailure:
         # Not `error.code`, which is -1 for a body that isn't JSON (gspread 6.2.1).
         status = error.response.status_code
-        message = _clean(f"Google Sheets: {status}: {error.error.get('message', '')}")
+        message = self._clean(f"Google Sheets: {status}: {error.error.get('message', '')}")
         if status == 429:
             return TransientError(message, code=status, retry_after=_retry_after(error.response) or _QUOTA_SECONDS)
         if status in _TRANSIENT or status >= 500:
             return TransientError(message, code=status, retry_after=_retry_after(error.response))
         return ServiceError(message, code=status, hint=self._hint(status))
+
+    def _clean(self, message: str) -> str:
+        """Without the access token, should it be repeated."""
+        return _one_line(blot(message, (self._credentials.token,)))
 
     def _hint(self, status: int) -> str:
         if status == 401:
@@ -114,7 +120,7 @@ class SheetsHTTP(HTTPClient):
 
 
 def _not_logged_in(error: GoogleAuthError) -> ServiceFailure:
-    message = _clean(f"Google login: {error}")
+    message = _one_line(blot(f"Google login: {error}", ()))
     if isinstance(error, TransportError) or (isinstance(error, RefreshError) and error.retryable):
         return TransientError(message)
     hint = tr("check this machine's clock; else make a new key for the service account")
@@ -126,5 +132,5 @@ def _retry_after(response: requests.Response) -> float | None:
     return float(value) if value.isascii() and value.isdigit() else None
 
 
-def _clean(message: str) -> str:
+def _one_line(message: str) -> str:
     return " ".join(message.split())[:_MAX_MESSAGE]

@@ -30,9 +30,9 @@ def set_up(level: str, form: Literal["auto", "json"], *, exec_id: str, environ: 
     logger.configure(extra={"EXEC_ID": exec_id})
     journal = _journal(environ) if form == "auto" else None
     if journal is not None:
-        logger.add(journal, level=level, format="{message}", catch=True)
+        logger.add(journal, level=level, format="{message}", catch=True, diagnose=False)
     elif form == "json":
-        logger.add(_to_json, level=level, format="{message}", catch=True)
+        logger.add(_to_json, level=level, format="{message}", catch=True, diagnose=False)
     else:
         logger.add(sys.stderr, level=level, format=_as_text, colorize=sys.stderr.isatty(), diagnose=False)
     logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
