@@ -61,7 +61,8 @@ class Health:
         if self._is_ready or now - self._extended_at < _SIGN_OF_LIFE_SECONDS:
             return
         self._extended_at = now
-        self._notify(f"{extend(_EXTEND_SECONDS)}\n{status(tr('starting: {what}', what=what))}")
+        line = tr("starting: {what}", what=what)
+        self._notify(f"{extend(_EXTEND_SECONDS)}\n{status(line)}")
 
     def ready(self, daemon: Running) -> None:
         """Folders, lock and ledger are ready and the first scan is done (or a reload has ended)."""
