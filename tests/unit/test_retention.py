@@ -445,8 +445,8 @@ def test_the_index_finds_what_is_due_without_reading_all(given: Given) -> None:
     """A hundred thousand delivered packages cost nothing while none is due."""
     seen: list[str] = []
     given.home.index._reader.set_trace_callback(seen.append)
-    given.home.index.settled_before(D, datetime.now(UTC), limit=10)
-    given.home.index.bytes_removable(R, None, datetime.now(UTC))
+    given.home.index.settled.before(D, datetime.now(UTC), limit=10)
+    given.home.index.settled.removable_bytes(R, None, datetime.now(UTC))
     given.home.index._reader.set_trace_callback(None)
 
     plans = [given.home.index._reader.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in seen]

@@ -87,7 +87,7 @@ class Retention:
     def _due(self, stage: Stage, days: int) -> Iterator[PackageState]:
         """All that have lain there for so long, listed in small portions; those that stayed are passed over."""
         index, last = self._desk.index, None
-        while states := index.settled_before(stage, self._before(days), after=last, limit=_PORTION):
+        while states := index.settled.before(stage, self._before(days), after=last, limit=_PORTION):
             for state in states:
                 if self._stopping():
                     raise Stopping("told to stop")

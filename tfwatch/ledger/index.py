@@ -32,6 +32,7 @@ from tfwatch.ledger.database import (
 )
 from tfwatch.ledger.log import Position
 from tfwatch.ledger.projection import Projector
+from tfwatch.ledger.settled import Settled
 from tfwatch.ledger.states import (
     COLUMNS,
     ContentState,
@@ -46,13 +47,6 @@ from tfwatch.model import DeliveryRecord, Integration, Stage, rfc3339
 __all__ = ["ContentState", "Index", "IndexUnusable", "IndexUnwritable", "IntegrationState", "PackageState"]
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our own column names
-
-_SETTLED: Final = "stage IN ('delivered', 'rejected')"
-_REMOVABLE: Final = {
-    Stage.DELIVERED: f"{_SETTLED} AND stage = 'delivered' AND status = 'delivered' AND backed_up = 1",
-    Stage.REJECTED: f"{_SETTLED} AND stage = 'rejected' AND status = 'rejected' AND by_rollback = 0",
-}
-"""What retention may ever remove. The first term is that of the index `package_since`, word for word."""
 
 
 class Index:
@@ -74,6 +68,7 @@ class Index:
         self._mistrusted = False
         self._is_ours = not read_only
         self.calls = Calls(self._all)
+        self.settled = Settled(self._all)
         with on_disk(path):
             if read_only:
                 self._writer = self._reader = connect_read_only(path)
@@ -219,38 +214,6 @@ class Index:
     def unbacked(self) -> list[PackageState]:
         """Delivered packages without a verified backup, the longest waiting first."""
         return list(self._states("WHERE stage = 'delivered' AND backed_up = 0 ORDER BY changed_at"))
-
-    def settled_before(
-        self, stage: Stage, moment: datetime, *, after: PackageState | None = None, limit: int
-    ) -> list[PackageState]:
-        """Packages that came to delivered/ with a verified backup, or to rejected/ for good, at a moment or before.
-
-        The longest there first. Those whose outcome is unknown or that a rollback rejected are never among them.
-        `after`: go on behind this one.
-        """
-        last = (rfc3339(after.stage_since), after.sha256, os.fsencode(after.name)) if after else ("", "", b"")
-        return list(
-            self._states(
-                f"WHERE {_REMOVABLE[stage]} AND stage_since <= ? AND (stage_since, sha256, name) > (?, ?, ?) "
-                "ORDER BY stage_since, sha256, name LIMIT ?",
-                rfc3339(moment), *last, limit,
-            )
-        )  # fmt: skip
-
-    def bytes_removable(self, stage: Stage, since: datetime | None, until: datetime) -> int:
-        """Bytes of what retention may remove from a stage, of all that came there after `since`, until a moment."""
-        which = f"{_REMOVABLE[stage]} AND stage_since > ? AND stage_since <= ?"
-        return self._sum_of_bytes(which, rfc3339(since) if since else "", rfc3339(until))
-
-    def bytes_come(self, since: datetime) -> int:
-        """Bytes of what came to delivered/ or rejected/ since a moment and is there, or was removed by retention."""
-        delivered = "settled_at > ? AND settled_at IS NOT NULL AND (stage = 'delivered' OR event = 'PRUNED')"
-        rejected = f"{_SETTLED} AND stage = 'rejected' AND stage_since > ?"
-        return self._sum_of_bytes(delivered, rfc3339(since)) + self._sum_of_bytes(rejected, rfc3339(since))
-
-    def _sum_of_bytes(self, which: str, *values: object) -> int:
-        sql = f"SELECT coalesce(sum(bytes), 0) FROM package WHERE {which}"  # noqa: S608  our own words
-        return int(self._all(sql, *values)[0][0])
 
     def rolled_back(self) -> list[PackageState]:
         """Packages that lie in rejected/ because of a rollback."""

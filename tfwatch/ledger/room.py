@@ -15,7 +15,7 @@ def came_to_stay(index: Index, now: datetime) -> float:
 
     What retention has removed since is among them, what people took away is not.
     """
-    return index.bytes_come(now - timedelta(days=GROWTH_DAYS)) / GROWTH_DAYS
+    return index.settled.bytes_come(now - timedelta(days=GROWTH_DAYS)) / GROWTH_DAYS
 
 
 def will_be_removed(index: Index, now: datetime, days: Mapping[Stage, int | None]) -> list[int]:
@@ -30,7 +30,7 @@ def will_be_removed(index: Index, now: datetime, days: Mapping[Stage, int | None
         since = None
         for day in range(HORIZON_DAYS):
             until = now - timedelta(days=after) + timedelta(days=day + 1)
-            removed[day] += index.bytes_removable(stage, since, min(until, now))
+            removed[day] += index.settled.removable_bytes(stage, since, min(until, now))
             since = min(until, now)
     return removed
 
