@@ -213,6 +213,13 @@ def test_leases_and_events_are_tried_as_the_daemon_uses_them(case: Case) -> None
     assert "ms" in only(notice_check.events(case), "ok").seen
 
 
+def test_what_comes_after_the_canary_is_not_told(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is heard: the events of its removal are nobody's concern, and stderr stays empty."""
+    for _ in range(20):
+        only(notice_check.events(case), "ok")
+    assert [] == [record.getMessage() for record in caplog.records]
+
+
 def test_polling_by_choice_needs_no_events(spool: Spool) -> None:
     """With `spool.watch: polling` nothing of inotify is asked for."""
     spool.configure(spool={"watch": "polling"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -143,6 +144,8 @@ def events(case: Case) -> Iterator[Finding]:
     if case.config.spool.watch == "polling":
         yield skipped("events", "spool.watch is polling")
         return
+    # It tells stderr of what still comes after the canary was heard: its file's removal.
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     try:
         took = trials.event_seconds(case.folders, patience=_PATIENCE_SECONDS)
     except OSError as error:
