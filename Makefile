@@ -79,7 +79,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "installing tfwatch and what its tests need into $(VENV), about two minutes ..."
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install -e '.[demo]' --group test --group lint
+	@$(PIP) install -e '.[alerts,demo]' --group test --group lint
 	@touch $(VENV)/.demo $@
 
 # Not a stamp: what this user may not install stays missing, and the tests that need it say so at the end.

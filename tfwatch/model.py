@@ -278,6 +278,15 @@ class StoredObject:
     existed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertMessage:
+    """What one address is told at once, in plain text. `is_over`: nothing in it is new, it only says what is over."""
+
+    title: str
+    body: str
+    is_over: bool
+
+
 # --- the detail cell: facts a program reads back, then words for people ---------------------------------------------
 
 _BARE = re.compile(r"[^\s\"=;]+\Z")

@@ -9,7 +9,17 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from tfwatch.errors import ServiceFailure
-from tfwatch.model import Backup, Destination, OrderId, Receipt, Sha256, StatusReport, StoredObject, Submission
+from tfwatch.model import (
+    AlertMessage,
+    Backup,
+    Destination,
+    OrderId,
+    Receipt,
+    Sha256,
+    StatusReport,
+    StoredObject,
+    Submission,
+)
 
 Kept = Literal["found", "missing", "differs"]
 """What a look at a stored object shows: it is there and whole, it isn't there, or it is another one."""
@@ -174,4 +184,20 @@ class SheetPort(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class AlertPort(Protocol):
+    """One address that people are told at: a mailbox, a chat, a pager. Used by one thread only."""
+
+    @property
+    def shown_as(self) -> str:
+        """The address for people's eyes, without what is secret in it: `alerts.urls[0] (mailto)`."""
+        ...
+
+    def send(self, message: AlertMessage) -> None:
+        """Tell it. Calling twice tells twice. Raises `TransientError`, whose words hold nothing of the address.
+
+        One try, each step of which (connect, write, read) is bounded.
+        """
         ...
