@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import string
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,8 @@ from typing import Final
 from loguru import logger
 
 from tfwatch import __version__, disk, language
-from tfwatch.connections import LiveConfiguration, serving, speak, terms
+from tfwatch.config import Config
+from tfwatch.connections import LiveConfiguration, alert_settings, connect_alerts, serving, speak, terms
 from tfwatch.daemon import Companion, Daemon
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.retention import Retention
@@ -29,9 +31,14 @@ from tfwatch.language import tr
 from tfwatch.ledger.index import Index, IndexUnwritable
 from tfwatch.ledger.log import Log, LogDamaged, Position, read_log
 from tfwatch.model import Actor, DeliveryRecord, Event, Fact, Integration, write_detail
+from tfwatch.observe.alerting import Alerts
+from tfwatch.observe.alerts import Condition
+from tfwatch.observe.conditions import Conditions, no_room_to_start, of_room
+from tfwatch.observe.conditions_beside import of_lanes, of_retention, of_web_server, of_webhooks
 from tfwatch.observe.figures_file import FiguresFile
 from tfwatch.observe.health import Health
 from tfwatch.observe.logs import set_up
+from tfwatch.observe.metrics import snapshot_metrics
 from tfwatch.observe.notice import notifier, watchdog_seconds
 from tfwatch.observe.present import Inside
 from tfwatch.settings_file import Loaded, language_of, load
@@ -75,12 +82,13 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         watchdog_seconds=watchdog_seconds(environ),
     )  # fmt: skip
     try:
-        _wait_for_room(folders, health)
-        folders.prepare()
-        with lock.hold(folders.lock):
-            folders.tidy()
-            folders.prove()
-            return _run_locked(folders, loaded, exec_id, environ, health)
+        with closing(_alerts(folders, config)) as alerts:
+            _wait_for_room(folders, health, alerts)
+            folders.prepare()
+            with lock.hold(folders.lock):
+                folders.tidy()
+                folders.prove()
+                return _run_locked(folders, loaded, exec_id, environ, health, alerts)
     except SpoolUnusable as error:
         logger.error("{}", error)
         return EXIT_CONFIG
@@ -102,7 +110,12 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         return EXIT_PROBLEM
 
 
-def _wait_for_room(folders: Folders, health: Health) -> None:
+def _alerts(folders: Folders, config: Config) -> Alerts:
+    """Whoever tells people what goes wrong; begins as soon as there may be anything to tell."""
+    return Alerts(folders, lambda: alert_settings(config), connect_alerts, host=socket.gethostname())
+
+
+def _wait_for_room(folders: Folders, health: Health, alerts: Alerts) -> None:
     """Begin only when there is room for the log and its projection.
 
     Waiting is the way back to work: systemd gives up a service that fails at each of a few starts.
@@ -112,9 +125,7 @@ def _wait_for_room(folders: Folders, health: Health) -> None:
         health.starting(shortage)
         if not told:
             told = True
-            logger.bind(EVENT="ALERT").warning(
-                "{}", tr("{shortage}; the daemon starts when there is room", shortage=shortage)
-            )
+            alerts.watch(lambda going_on: no_room_to_start(folders), sees_all=False)
         time.sleep(_ROOM_SECONDS)
 
 
@@ -124,10 +135,13 @@ def new_exec_id(now: datetime) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{letters}"
 
 
-def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str], health: Health) -> int:
+def _run_locked(
+    folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping[str, str], health: Health, alerts: Alerts
+) -> int:
     stop = threading.Event()
     with closing(open_index(folders)) as index, closing(_open_log(folders, index, exec_id, stop, health)) as log:
         desk = Desk(folders, log, index, stopping=stop.is_set)
+        alerts.watch(lambda going_on: of_room(desk), sees_all=False)
         _record_repairs(desk, cut_bytes=log.cut, torn_path=folders.torn(exec_id))
         switches = {integration: Switch(integration, index) for integration in Integration}
         threshold = loaded.config.integrations.gotranscript.rollback_after
@@ -145,12 +159,15 @@ def _run_locked(folders: Folders, loaded: Loaded, exec_id: str, environ: Mapping
                 rollback=rollback,
                 config_folder=os.path.dirname(loaded.path),
             )
+            daemon.alerting = alerts
             figures = FiguresFile(folders, Inside(daemon), failed=daemon.fail)
             index.changed = figures.tell
             take = TakeWebhook(
                 desk, log, daemon.workshop.told, apply=daemon.workshop.apply_told, failed=daemon.fail
             )  # fmt: skip
-            daemon.companions = _accompany(daemon, configuration, figures, take, stop)
+            daemon.companions = _accompany(
+                daemon, configuration, figures, take, stop, alerts, is_watched=watchdog_seconds(environ) is not None
+            )
             code = daemon.run()
             if code == EXIT_FINE:
                 figures.write_now()  # what was put down at the stop
@@ -163,20 +180,42 @@ def _accompany(
     figures: FiguresFile,
     take: TakeWebhook,
     stop: threading.Event,
+    alerts: Alerts,
+    *,
+    is_watched: bool,
 ) -> tuple[Companion, ...]:
     """What runs beside the loop."""
     desk, workshop, present = daemon.desk, daemon.workshop, Inside(daemon)
     callers = Callers(take, lambda: terms(configuration.config.webhooks))
     sight = Sight(daemon, present, configuration.seen)
     site = Site(running=daemon, figures=present, sight=sight, callers=callers)
+    web = WebServer(site, lambda: serving(configuration.config.web))
     retention = Retention(desk, workshop.board, stopping=stop.is_set, wait=stop.wait, back_up=workshop.back_up)
     s3 = daemon.switches[Integration.S3]
-    return (
-        figures,
-        callers,
-        WebServer(site, lambda: serving(configuration.config.web)),
-        Housekeeping(desk, retention, wiring=lambda: configuration.wiring, s3=s3, stop=stop, failed=daemon.fail),
+    housekeeping = Housekeeping(
+        desk, retention, wiring=lambda: configuration.wiring, s3=s3, stop=stop, failed=daemon.fail
     )
+    look = Conditions(
+        daemon,
+        lambda: alert_settings(configuration.config).limits,
+        partial(snapshot_metrics, present),
+        (
+            lambda: of_lanes(workshop.board, desk.index, is_watched=is_watched),
+            lambda: _of_webhooks(callers, take),
+            lambda: of_retention(housekeeping.outlook, housekeeping.held, retention.problems),
+            lambda: of_web_server(web.problems),
+        ),
+    )
+    alerts.follow(lambda: alert_settings(configuration.config))
+    alerts.watch(look, sees_all=True)
+    return (alerts, figures, callers, web, housekeeping)
+
+
+def _of_webhooks(callers: Callers, take: TakeWebhook) -> Iterator[Condition]:
+    troubles = callers.troubles()
+    off = " | ".join(trouble.message for trouble in troubles if trouble.kind != "old")
+    old = {trouble.integration: trouble.message for trouble in troubles if trouble.kind == "old"}
+    return of_webhooks(off, old, take.contradicted)
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------
@@ -220,14 +259,10 @@ def _apply_when_there_is_room(
         except IndexUnwritable as error:
             if stop.is_set():
                 raise
-            if not index.no_room:
-                logger.bind(EVENT="ALERT").warning("{}", tr("{problem}; deliveries wait for room", problem=error))
             index.no_room = str(error)
             stop.wait(_ROOM_SECONDS)
         else:
-            if index.no_room:
-                index.no_room = ""
-                logger.bind(EVENT="ALERT").warning("{}", tr("the index: there is room again; deliveries go on"))
+            index.no_room = ""
             return
 
 

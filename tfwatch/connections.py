@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -18,11 +18,12 @@ from tfwatch.delivery.rollback import Rollback
 from tfwatch.delivery.switch import Setting, Switch
 from tfwatch.delivery.wiring import Policy, Wiring
 from tfwatch.errors import ServiceError
-from tfwatch.language import tr
 from tfwatch.look import Settings
 from tfwatch.model import Integration
+from tfwatch.observe.alerting import Settings as AlertSettings
+from tfwatch.observe.limits import Limits as AlertLimits
 from tfwatch.observe.logs import set_up
-from tfwatch.ports import BackupStoragePort, SheetPort, TranscriptionPort
+from tfwatch.ports import AlertPort, BackupStoragePort, SheetPort, TranscriptionPort
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import ConfigError
 from tfwatch.spool.intake import Limits
@@ -148,8 +149,6 @@ class LiveConfiguration:
         self.problems = problems
         for problem in problems:
             logger.error("{}", problem)
-        text = tr("{path}: not taken over; the settings from before stay in force", path=self._loaded.path)
-        logger.bind(EVENT="ALERT").warning("{}", text)
 
 
 def speak(config: Config) -> None:
@@ -303,3 +302,31 @@ def _wire(config: Config, ports: _Ports) -> Wiring:
         sheet=ports.sheet,
         sheet_name=sheets.cursor_name,
     )
+
+
+def alert_settings(config: Config) -> AlertSettings:
+    """Whom to tell of what goes wrong, and from which figures on."""
+    alerts = config.alerts
+    return AlertSettings(
+        urls=tuple(url.get_secret_value() for url in alerts.urls),
+        include_names=alerts.include_names,
+        limits=AlertLimits(
+            backup_success_rate_min=alerts.backup_success_rate_min,
+            delivery_success_rate_min=alerts.delivery_success_rate_min,
+            avg_delivery_latency_ms_max=alerts.avg_delivery_latency_ms_max,
+            oldest_package_minutes=alerts.oldest_package_minutes,
+        ),
+    )
+
+
+def connect_alerts(urls: tuple[str, ...]) -> tuple[Sequence[AlertPort], Sequence[str]]:
+    """A port for each address, and a sentence on each that can't be used. Makes no request.
+
+    Raises `ServiceError` when what speaks to them is not installed.
+    """
+    try:
+        from tfwatch.adapters import alerts
+    except ImportError as error:
+        hint = "install it, then restart tfwatch: pip install 'tfwatch[alerts]'"
+        raise ServiceError("alerts.urls is set, but apprise is not installed", hint=hint) from error
+    return alerts.connect(urls)

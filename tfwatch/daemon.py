@@ -29,11 +29,11 @@ from tfwatch.language import tr
 from tfwatch.ledger.log import Log, LogDamaged, LogPoisoned
 from tfwatch.model import Integration, Stage
 from tfwatch.observe.health import Health
+from tfwatch.observe.state import Alerting
 from tfwatch.spool.folders import Folders, SpoolUnusable
 from tfwatch.spool.intake import ignore_lease_signals
 from tfwatch.spool.names import printable
 from tfwatch.spool.watcher import Bell
-from tfwatch.surroundings import Surroundings
 from tfwatch.watch import Watch
 from tfwatch.workshop import Workshop
 
@@ -97,6 +97,7 @@ class Daemon:
         self.desk = desk
         self.switches = switches
         self.companions: Sequence[Companion] = ()
+        self.alerting: Alerting | None = None
         self._folders = folders
         self._log = log
         self._configuration = configuration
@@ -107,7 +108,7 @@ class Daemon:
         self._bell = Bell()
         self._reload_asked = False
         self._scan_wanted = True
-        self._surroundings = Surroundings(folders)
+        self._is_away = False
         self._failure: BaseException | None = None
         self.workshop = Workshop(
             desk, configuration, switches, rollback, log_path=folders.log, bell=self._bell, stop=stop, failed=self.fail
@@ -254,7 +255,7 @@ class Daemon:
         if self._stop.is_set():
             return
         self._log.check_inode()
-        if self.watch.rescan_due or self._surroundings.moved:
+        if self.watch.rescan_due or self._folders.is_away != self._is_away:
             rung = rung | {"config", "requests", Stage.OUTBOX.value, *_SETTLED}
             self._look_at_everything()
         if "config" in rung:
@@ -301,7 +302,9 @@ class Daemon:
 
     def _look_at_everything(self) -> None:
         """Events or not: folders that went missing are made again, replaced ones are watched again."""
-        self._surroundings.look(self.wiring.policy.min_free_bytes)
+        if self._folders.is_away != self._is_away:
+            self._is_away = not self._is_away
+            logger.info("{}: the path leads {}", self._folders.root, "elsewhere" if self._is_away else "here again")
         try:
             self._folders.prepare()
         except SpoolUnusable as error:

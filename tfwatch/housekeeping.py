@@ -49,7 +49,7 @@ class Housekeeping:
     @property
     def problems(self) -> tuple[str, ...]:
         """What a person should look at, for `status`; empty while all is well."""
-        return (*filter(None, (self._outlook, self._held())), *self._retention.problems)
+        return (*filter(None, (self._outlook, self.held)), *self._retention.problems)
 
     def configure(self) -> None:
         """Other settings: look again at once."""
@@ -83,7 +83,14 @@ class Housekeeping:
         if self._retention.run(wiring, wiring.storage if self._s3.stand.open else None):
             self._outlook = self._look_ahead(wiring)
 
-    def _held(self) -> str:
+    @property
+    def outlook(self) -> str:
+        """That the disk fills before retention can help, and when; empty when it doesn't."""
+        return self._outlook
+
+    @property
+    def held(self) -> str:
+        """Why nothing delivered is removed though it should be; empty when it is."""
         wiring = self._wiring()
         if wiring.policy.delivered_days is None or (wiring.storage is not None and self._s3.stand.open):
             return ""

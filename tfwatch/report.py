@@ -71,6 +71,7 @@ def assemble(view: View, now: datetime, when: When) -> Document:
         "last_problems": [_problem(view, state, when) for state in view.index.recent_problems(10)],
         "watch": shown.get("watch"),
         "watch_latency_seconds": shown.get("watch_latency_seconds"),
+        "alerts": shown.get("alerts", []),
         "problems": _problems(view, shown),
         "config_problems": [str(problem) for problem in view.settings.problems],
     }
@@ -235,6 +236,8 @@ def render(document: Document, when: When) -> Iterator[Styled]:
     yield from _render_integrations(document)
     yield from _render_notes(document)
     yield from _render_section(tr("last problems"), (_trouble(each, when) for each in document["last_problems"]))
+    alerts = (f"{when(parse_rfc3339(each['since']))}  {each['text']}" for each in document["alerts"])
+    yield from _render_section(tr("alerted and not over"), alerts)
     needs = document["needs_a_person"]
     yield from _render_section(tr("needs a person"), needs, "bad")
     if not needs:

@@ -137,9 +137,6 @@ def _warnings(config: Config) -> Iterator[str]:
             "web.host: the page and its token cross the network unencrypted; put a proxy with TLS in front of it, and "
             "listen on 127.0.0.1"
         )
-    for key, is_set in (("alerts.urls", bool(config.alerts.urls)),):
-        if is_set:
-            yield tr("{key}: taken, but this version does not act on it yet", key=key)
 
 
 def _is_exposed(url: str) -> bool:

@@ -133,8 +133,7 @@ class Watch:
         why = self._unheard()
         if why:
             self._go_deaf(why)
-        elif self.deaf:
-            logger.bind(EVENT="ALERT").warning("{}", tr("file events arrive again; polling ends"))
+        else:
             self.deaf = ""
 
     def _unheard(self) -> str:
@@ -177,6 +176,4 @@ class Watch:
     def _go_deaf(self, why: str) -> None:
         if not self.deaf:
             self._rescan_at = 0.0
-        if self.deaf != why:
-            self.deaf = why
-            logger.bind(EVENT="ALERT").warning("{}", tr("{why}; the folders are polled instead", why=why))
+        self.deaf = why

@@ -69,7 +69,7 @@ def test_a_disk_that_fills_up_while_packages_are_sent(sandbox: Sandbox, small: S
     small.assert_sound()
     ballast.unlink()
     assert_all_delivered_once(sandbox, small)
-    assert "there is room again" in small.output.read_text()
+    wait_until(lambda: "there is room again" in small.output.read_text(), "the journal says that it is over")
 
 
 def test_a_disk_that_is_full_at_the_start(sandbox: Sandbox, small: Spool) -> None:

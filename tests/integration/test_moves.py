@@ -236,7 +236,7 @@ def test_what_was_moved_and_may_not_be_read_waits_for_its_chmod(sandbox: Sandbox
     there = spool.root / "delivered" / NAME
     (spool.root / "rejected" / NAME).chmod(0)
     os.rename(spool.root / "rejected" / NAME, there)
-    wait_until(lambda: f"chmod a+r '{there}'" in spool.output.read_text(), "it is told", 30)
+    wait_until(lambda: f"chmod a+r '{there}'" in spool.output.read_text(), "it is told", 60)
     there.chmod(0o644)
     spool.wait_for_event("MOVED", NAME)
     assert ["ATTEMPTED", "REFUSED", "MOVED"] == spool.events(NAME)

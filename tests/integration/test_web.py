@@ -164,9 +164,10 @@ def test_a_port_that_is_taken_holds_up_nothing(spool: Spool) -> None:
         spool.wait_for_state(lambda state: any(each.startswith(problem) for each in state["problems"]), "it is shown")
     wait_until_served(url)
     spool.wait_for_state(lambda state: "the web server" not in str(state["problems"]), "it is over")
+    wait_until(lambda: len(alerts(spool)) > 1, "the journal says that it is over")
     first, second = alerts(spool)
-    assert f"{problem}; deliveries go on, and it is tried again" == first
-    assert f"the web server: it listens again, on {url}" == second
+    assert first.startswith(f"{problem}; deliveries go on, and it is tried again")
+    assert second.startswith("the web server: it listens again")
 
 
 def test_the_section_web_is_taken_over_while_running(spool: Spool) -> None:

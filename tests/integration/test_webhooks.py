@@ -320,11 +320,11 @@ def test_a_file_that_others_can_read_turns_webhooks_off(running: Callee) -> None
     said = {"id": order, "status": "completed"}
     assert 503 == running.call(said).status_code
     wait_until(lambda: any("webhooks are off" in text for text in running.spool.state()["problems"]), "status says so")
-    assert 1 == running.spool.output.read_text().count("so all webhooks are off")
+    wait_until(lambda: 1 == running.spool.output.read_text().count("so all webhooks are off"), "the journal says so")
     running.secrets.chmod(0o600)
     assert "settled" == running.says(said)
     running.spool.wait_for("delivered", "open_v1.zip")
-    assert "webhooks are on" in running.spool.output.read_text()
+    wait_until(lambda: "webhooks are on" in running.spool.output.read_text(), "the journal says that it is over")
 
 
 def test_an_old_secret_is_told_of(callee: Callee) -> None:

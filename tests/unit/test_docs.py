@@ -224,6 +224,47 @@ def test_every_check_of_doctor_is_explained(guide: Path) -> None:
     assert all(all(row) for row in rows)
 
 
+def _alerts() -> set[str]:
+    """Each alert's name, as far as it stands in the code: `oldest:` goes on with a stage."""
+    names = set()
+    for path in (*(ROOT / "tfwatch" / "observe").glob("conditions*.py"), ROOT / "tfwatch" / "observe" / "limits.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Condition":
+                key = node.keywords[0].value
+                pieces = key.values if isinstance(key, ast.JoinedStr) else [key]
+                names.add("".join(str(each.value) for each in pieces if isinstance(each, ast.Constant)))
+    return names - {"", ":"}
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_every_alert_is_in_the_guide(guide: Path) -> None:
+    """Each can be looked up by its name, with what it says, what that means and what to do."""
+    table = rows_after(guide, "alerts")
+    names = {_SPAN.findall(row[0])[0]: row[1:] for row in table}
+    assert {"rollback:gotranscript", "oldest:outbox", "disk-low"} <= names.keys()
+    assert len(_alerts()) > 10
+    assert set() == {name for name in _alerts() if not any(known.startswith(name) for known in names)}
+    assert all(all(cells) for cells in names.values())
+
+
+def test_what_alerts_say_is_in_the_guide() -> None:
+    """Each text of theirs that is not only for outside can be looked up by the fixed words in it."""
+    guide, unknown = text_of(OPERATIONS), []
+    for path in (*(ROOT / "tfwatch" / "observe").glob("conditions*.py"), ROOT / "tfwatch" / "observe" / "limits.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.keyword) and node.arg == "text":
+                for text in _literals(node.value):
+                    words = max(re.split(r"{[^}]*}|[;:()]", text), key=len).strip(" ,")
+                    unknown += [words] if words not in guide else []
+    assert [] == unknown
+
+
+def _literals(node: ast.expr) -> list[str]:
+    """The texts that are made for people below a node."""
+    calls = (each for each in ast.walk(node) if isinstance(each, ast.Call) and ast.unparse(each.func) in ("tr", "ntr"))
+    return [str(call.args[0].value) for call in calls if isinstance(call.args[0], ast.Constant)]
+
+
 # --- structure ------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from tfwatch.errors import ServiceError, SheetDrift, TransientError
 from tfwatch.observe import status_line
 from tfwatch.observe.health import Health
 from tfwatch.observe.notice import notifier, status, watchdog_seconds
-from tfwatch.observe.standstill import Standstill
+from tfwatch.observe.standstill import standing_still
 from tfwatch.spool.folders import Folders
 
 STILL = "not a byte has moved"
@@ -88,24 +88,24 @@ def test_each_kind_of_call_has_its_patience() -> None:
     assert call_timeout(30) < DISK_SECONDS < SLOW_CALL_SECONDS
 
 
-def test_a_standstill_is_told_once_with_its_end(board: Board, clock: Clock, told: list[str]) -> None:
-    """One record when it begins and one when it is over, however often it is looked at; the next one is told anew."""
-    standstill = Standstill(is_watched=True)
+def test_a_standstill_lasts_until_a_byte_moves(board: Board, clock: Clock) -> None:
+    """What is told of it names the package, the work and what happens next; with the next byte there is none."""
     with board.working("a.zip", "sending", 1, timeout=1) as progress:
         for _ in range(2):
             clock.go(3)
-            assert all(STILL in standstill.look(board)[0] for _ in range(3))
+            ((work, words),) = standing_still(board, is_watched=True)
+            assert "a.zip" == work.name
+            assert words.startswith("a.zip: not a byte has moved for 3 s (sending)")
+            assert "systemd starts tfwatch anew" in words
             progress(1)
-            assert [] == standstill.look(board)
-    assert ["begins" if STILL in line else "goes on" for line in told] == ["begins", "goes on"] * 2
-    assert "systemd starts tfwatch anew" in told[0]
+            assert [] == standing_still(board, is_watched=True)
 
 
-def test_without_systemd_a_person_is_asked(board: Board, clock: Clock, told: list[str]) -> None:
+def test_without_systemd_a_person_is_asked(board: Board, clock: Clock) -> None:
     """Nobody restarts the daemon then, so nobody is said to."""
     with board.working("a.zip", "sending", 1, timeout=1):
         clock.go(3)
-        (words,) = Standstill(is_watched=False).look(board)
+        ((_, words),) = standing_still(board, is_watched=False)
     assert "systemd" not in words
     assert "start tfwatch anew" in words
 

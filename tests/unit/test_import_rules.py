@@ -30,10 +30,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "logs": ("observe", "observe.logs", "observe.notice"),
     "figures": ("observe.metrics", "observe.observability", "observe.exposition"),
     "daemon": (
-        *("daemon", "configuration", "workshop", "watch", "surroundings", "forwarding", "housekeeping"),
+        *("daemon", "configuration", "workshop", "watch", "forwarding", "housekeeping"),
         *("observe.health", "observe.standstill", "observe.state", "observe.status_line", "observe.present"),
         "observe.figures_file",
     ),
+    "alerts": ("observe.alert*", "observe.channel", "observe.conditions*", "observe.limits", "observe.notices"),
     "reading": ("look", "report", "seen", "story", "story_lines", "why"),
     "web": ("web", "web.*"),
     "composition": ("app", "connections"),
@@ -62,10 +63,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "logs": ("words",),
     "figures": HOUSE,
     "daemon": (*HOUSE, "requests", "lanes", "delivery", "logs", "figures"),
+    "alerts": (*HOUSE, "delivery", "daemon"),
     "reading": (*HOUSE, "settings", "figures"),
     "web": (*HOUSE, "requests", "secrets", "delivery", "logs", "figures", "daemon", "reading"),
     "composition": (
-        *(*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "reading", "web"),
+        *(*HOUSE, "requests", "settings", "delivery", "adapters", "logs", "figures", "daemon", "alerts"),
+        *("reading", "web"),
     ),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
@@ -118,6 +121,8 @@ PURE = (
         "delivery.keys",
         "delivery.wiring",
         "adapters.sheets_layout",
+        "observe.alerts",
+        "observe.notices",
     ),
 )
 """Policy: no clock, no thread, no disk, no log. What they need of these is an argument."""

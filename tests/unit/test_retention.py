@@ -213,7 +213,7 @@ def test_s3_that_can_not_be_asked_is_told_and_holds_up_no_reject(given: Given) -
     assert () == given.retention.problems
 
 
-def test_changed_bytes_stay_and_are_told_once(given: Given) -> None:
+def test_changed_bytes_stay_and_are_told(given: Given) -> None:
     """Of the same size and age, under the same name: the SHA-256 tells."""
     about = given.delivered()
     given.path(about).write_bytes(b"X" + os.fsencode(about.name)[1:])
@@ -222,9 +222,8 @@ def test_changed_bytes_stay_and_are_told_once(given: Given) -> None:
         assert 0 == given.run()
 
     assert given.stays(about)
-    (warning,) = given.warnings
-    assert warning.startswith(f"{given.path(about)}: retention leaves it: it is not the file that was logged")
-    assert [warning.strip()] == list(given.retention.problems)
+    (problem,) = given.retention.problems
+    assert problem.startswith(f"{given.path(about)}: retention leaves it: it is not the file that was logged")
 
 
 def test_a_link_is_never_followed(given: Given, tmp_path: Path) -> None:
@@ -435,7 +434,8 @@ def test_nobodys_file_is_overwritten_by_one_that_goes_back(given: Given) -> None
 
     assert b"somebody's" == given.path(about).read_bytes()
     assert [(D, about.name)] == list(given.home.folders.taken_out())
-    assert "can't be put back" in given.warnings[0]
+    (told,) = given.home.desk.left_aside.values()
+    assert "can't be put back" in told
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def test_no_document_is_made_up(given: Given) -> None:
 
 
 def test_a_document_that_can_not_be_written_stops_nothing(given: Given) -> None:
-    """The fact is in the log and the package in rejected/; the alert says that the document is missing."""
+    """The fact is in the log and the package in rejected/; the journal says that the document is missing."""
     os.rmdir(Path(given.home.folders.root, "rollbacks"))
     about = given.trip()
 

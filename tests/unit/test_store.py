@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from tests.contract.fake_storage import FakeStorage
 from tests.unit.house import House, house, package
@@ -23,13 +22,12 @@ FORBIDDEN = ServiceError("S3: forbidden", code=403, hint="check the keys")
 
 
 class Given:
-    """A house with a store; what is warned of is kept."""
+    """A house with a store."""
 
     def __init__(self, home: House) -> None:
         self.home = home
         self.storage = FakeStorage()
         self.store = Store(home.desk, WaitingRoom(), Board(), None, stopping=lambda: False)  # type: ignore[arg-type]
-        self.warnings: list[str] = []
 
     def delivered(self, name: str) -> Package:
         about = self.home.lay(package(name), Stage.OUTBOX)
@@ -47,14 +45,11 @@ class Given:
 @pytest.fixture
 def given(tmp_path: Path) -> Iterator[Given]:
     with house(tmp_path / "spool") as home:
-        made = Given(home)
-        sink = logger.add(made.warnings.append, level="WARNING", format="{message}")  # type: ignore[arg-type]
-        yield made
-        logger.remove(sink)
+        yield Given(home)
 
 
 def test_a_file_that_can_not_be_had_is_no_trouble_of_the_storage(given: Given) -> None:
-    """Told of once, by its path, however often others get through in between; its pauses grow."""
+    """Told of by its path, however often others get through in between; its pauses grow."""
     bad = given.delivered("bad.zip")
     given.path(bad).write_bytes(b"another")
     for n in range(3):
@@ -63,9 +58,8 @@ def test_a_file_that_can_not_be_had_is_no_trouble_of_the_storage(given: Given) -
         assert "" == given.store.trouble
         assert given.back_up(given.delivered(f"good{n}.zip")) is None
 
-    (told,) = given.warnings
+    (told,) = given.store.problems()
     assert told.startswith(f"{given.path(bad)}: can't be backed up: ")
-    assert [told.strip()] == given.store.problems()
     assert 3 == given.home.events(bad).count("BACKUP_FAILED")
 
 
@@ -84,13 +78,12 @@ def test_it_is_forgotten_once_it_is_stored_or_gone(given: Given) -> None:
 
 
 def test_a_storage_that_refuses_is_in_trouble_until_one_gets_through(given: Given) -> None:
-    """Its words and what to do, once for the same words; the first success ends it."""
+    """Its words and what to do; the first success ends it."""
     first, second = given.delivered("a.zip"), given.delivered("b.zip")
     given.storage.failures = [FORBIDDEN, FORBIDDEN]
     for about in (first, second):
         assert given.back_up(about) is not None
     assert "S3: forbidden; check the keys" == given.store.trouble
-    assert ["s3: backups fail: S3: forbidden; check the keys"] == [each.strip() for each in given.warnings]
 
     assert given.back_up(first) is None
     assert "" == given.store.trouble

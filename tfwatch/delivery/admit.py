@@ -146,15 +146,13 @@ class Admission:
             yield
 
     def cannot_read(self, claim: Claim, error: Unreadable) -> None:
-        """Say once, and show in status while it lasts, that a claimed file can't be read."""
+        """Show in status and alert, while it lasts, that a claimed file can't be read."""
         path = self._desk.folders.path(Stage.CLAIMED, claim.name)
         text = tr(
             "{path}: {error}; it is tried again: see dmesg for what the disk says, or copy it again under another name",
             path=printable(path),
             error=error,
         )
-        if self._unreadable.get(claim.name) != text:
-            logger.bind(EVENT="ALERT", **fields_of(self._desk.index, claim.name)).warning("{}", text)
         self._unreadable[claim.name] = text
 
     def problems(self) -> list[str]:

@@ -77,6 +77,7 @@ class Desk:
         self._moved: set[tuple[str, str]] = set()
         self._mounts_lock = threading.Lock()
         self.apart: Mapping[Stage, str] = {}
+        self.left_aside: dict[str, str] = {}
 
     def record(self, *facts: Fact) -> tuple[DeliveryRecord, ...]:
         """Put facts on disk. While the disk is full this waits for room; raises `Stopping` when told to stop."""
@@ -93,21 +94,13 @@ class Desk:
             except OSError as error:
                 if error.errno not in disk.NO_ROOM or isinstance(error, disk.NotSynced):
                     raise
-                if self.disk_full_since is None:
-                    text = tr(
-                        "{error}; deliveries wait until there is room: free some space (df -h, df -i)", error=error
-                    )
-                    logger.bind(EVENT="ALERT").warning("{}", text)
                 self.disk_full_since = str(error)
                 if self._stopping():
                     raise
                 self.while_waiting()
                 self._pause.wait(_ROOM_CHECK_SECONDS)
             else:
-                if self.disk_full_since is not None:
-                    self.disk_full_since = None
-                    text = tr("{path}: there is room again; deliveries go on", path=self.folders.root)
-                    logger.bind(EVENT="ALERT").warning("{}", text)
+                self.disk_full_since = None
                 return done
 
     def settle(
@@ -223,14 +216,9 @@ class Desk:
         return True
 
     def look_at_mounts(self) -> Mapping[Stage, str]:
-        """The stages over which somebody has put another mount since the start → its folder; each is told of once."""
+        """The stages over which somebody has put another mount since the start → its folder."""
         with self._mounts_lock:
-            before, self.apart = self.apart, self.folders.apart()
-            for stage in sorted(self.apart.keys() - before.keys()):
-                logger.bind(EVENT="ALERT").warning("{}", why_apart(self.apart[stage]))
-            for stage in sorted(before.keys() - self.apart.keys()):
-                text = tr("{path}: is no mount of its own any more; packages go on", path=before[stage])
-                logger.bind(EVENT="ALERT").warning("{}", text)
+            self.apart = self.folders.apart()
             return self.apart
 
     def requeue(self, state: PackageState, *, actor: Actor, forced: bool, why: str) -> bool:

@@ -173,7 +173,7 @@ class MirrorLog:
 
     def _note(self, trouble: str, failure: ServiceFailure | None = None) -> None:
         if trouble != self.trouble:
-            logger.bind(EVENT="ALERT", INTEGRATION="sheets").warning("{}", tr("sheets: {why}", why=trouble))
+            logger.bind(INTEGRATION="sheets").info("{}", tr("sheets: {why}", why=trouble))
         self.episode = Trouble.of(trouble, before=self.episode, failure=failure)
 
 

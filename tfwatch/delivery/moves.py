@@ -55,7 +55,7 @@ class Moves:
         self._soon = False
         self._since_start: set[tuple[Stage, str]] = set()
         self._unread_sizes: set[int] = set()
-        self._told: dict[tuple[Stage, str], int | None] = {}
+        self._told: dict[tuple[Stage, str], str] = {}
         self._copies: dict[tuple[Stage, str], tuple[Stage, tuple[Entry | None, ...]]] = {}
 
     def sweep(self, *, recovering: bool = False) -> bool:
@@ -76,7 +76,7 @@ class Moves:
         apart = self._desk.look_at_mounts()
         self._soon = bool(apart)
         self._unread_sizes.clear()
-        self._told = {where: code for where, code in self._told.items() if self._lies(*where)}
+        self._told = {where: text for where, text in self._told.items() if self._lies(*where)}
         self._copies = {where: seen for where, seen in self._copies.items() if self._lies(*where)}
         stages = [stage for stage in _SETTLED if stage not in apart and not self._is_unchanged(stage)]
         for stage in stages:
@@ -299,7 +299,9 @@ class Moves:
         try:
             size = os.fstat(fd).st_size
             with self._board.working(name, "reading", size) as progress:
-                return hash_file(fd, stopping=self._stopping, progress=progress), size
+                sha256 = hash_file(fd, stopping=self._stopping, progress=progress)
+            self._told.pop((stage, name), None)
+            return sha256, size
         except (OSError, Unfinished) as error:
             raise self._not_now(stage, name, error) from error
         finally:
@@ -321,11 +323,7 @@ class Moves:
         return _NotNow(name)
 
     def _tell(self, stage: Stage, name: str, error: OSError) -> None:
-        if self._told.get((stage, name)) == error.errno:
-            return
-        self._told[stage, name] = error.errno
         path = printable(self._desk.folders.path(stage, name))
-        tell = logger.bind(EVENT="ALERT", **fields_of(self._desk.index, name))
         if isinstance(error, PermissionError):
             text = tr(
                 "{stage}/{name}: can't be read ({who}); it is not known what was moved there, and looked at again at "
@@ -338,4 +336,8 @@ class Moves:
                 "rescan: see dmesg for what the disk says",
                 path=path, error=error.strerror,
             )  # fmt: skip
-        tell.warning("{}", text)
+        self._told[stage, name] = text
+
+    def problems(self) -> list[str]:
+        """What was moved by people, can't be read, and is still there. Any thread may ask."""
+        return list(self._told.values())

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from loguru import logger
-
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
-from tfwatch.delivery.journal import fields
 from tfwatch.delivery.whereabouts import Whereabouts
-from tfwatch.language import tr
 from tfwatch.model import Event, Package, Stage, write_detail
-from tfwatch.spool.names import printable
 
 
 def park(
@@ -23,15 +18,8 @@ def park(
     attempt: int | None = None,
     code: int | None = None,
 ) -> Whereabouts:
-    """Into rejected/, as unknown, with an alert. `attempt`: the tries of a delivery that has just failed."""
+    """Into rejected/, as unknown; alerted while it waits there. `attempt`: tries of a delivery that just failed."""
     reason = reasons.unknown(package.name, sha256=package.sha256, why=why)
-    logger.bind(EVENT="ALERT", **fields(package, package.name)).warning(
-        "{}",
-        tr(
-            "{name}: nobody knows whether it was delivered: {why}; it waits in rejected/ for you to decide",
-            name=printable(package.name), why=why,
-        ),
-    )  # fmt: skip
     failed = "yes" if attempt is not None else None
     return desk.settle(
         package, Event.UNKNOWN, where, to=Stage.REJECTED, attempt=attempt, code=code,

@@ -100,7 +100,7 @@ def give_back(desk: Desk, stage: Stage, name: str) -> None:
             "restart tfwatch",
             path=path, stage=stage,
         )  # fmt: skip
-        logger.bind(EVENT="ALERT", PACKAGE=printable(name)).warning("{}", words)
+        desk.left_aside[path] = words
 
 
 def finish_removals(desk: Desk, *, stopping: Callable[[], bool]) -> None:
@@ -121,7 +121,7 @@ def finish_removals(desk: Desk, *, stopping: Callable[[], bool]) -> None:
                 "then restart tfwatch",
                 path=printable(desk.folders.describe_taken(stage, name)), error=error.strerror,
             )  # fmt: skip
-            logger.bind(EVENT="ALERT", PACKAGE=printable(name)).warning("{}", words)
+            desk.left_aside[printable(desk.folders.describe_taken(stage, name))] = words
             continue
         if is_logged:
             desk.folders.delete_taken(stage, name)

@@ -140,7 +140,7 @@ class Retention:
             words = tr(
                 "{package}: its backup {key} is another object; it stays and is stored again", package=name, key=key
             )  # fmt: skip
-        logger.bind(EVENT="ALERT", PACKAGE=name, SHA256=state.sha256).warning("{}", words)
+        logger.bind(PACKAGE=name, SHA256=state.sha256).warning("{}", words)
         where = Whereabouts.of(state, file=Stage.DELIVERED)
         detail = write_detail(said, key=state.backup_key)
         self._desk.settle(package, Event.BACKUP_FAILED, where, order_id=state.order_id, detail=detail)
@@ -162,14 +162,8 @@ class Retention:
     # --- telling -----------------------------------------------------------------------------------------------------
 
     def _tell(self, stage: Stage, name: str, why: str) -> str:
-        text = tr("{path}: retention leaves it: {why}", path=printable(self._desk.folders.path(stage, name)), why=why)
-        if self._told.get((stage, name)) != text:
-            logger.bind(EVENT="ALERT", PACKAGE=printable(name)).warning("{}", text)
-        return text
+        return tr("{path}: retention leaves it: {why}", path=printable(self._desk.folders.path(stage, name)), why=why)
 
     def _tell_trouble(self, failure: ServiceFailure) -> str:
         why = f"{failure}{f'; {failure.hint}' if failure.hint else ''}"
-        text = tr("retention: nothing more is removed from delivered/ now, since S3 can't be asked: {why}", why=why)
-        if self._trouble != text:
-            logger.bind(EVENT="ALERT", INTEGRATION="s3").warning("{}", text)
-        return text
+        return tr("retention: nothing more is removed from delivered/ now, since S3 can't be asked: {why}", why=why)

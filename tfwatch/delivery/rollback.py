@@ -192,7 +192,7 @@ class Rollback:
         except OSError:
             return
         words = tr("{path}: it could not be written before, and is there now", path=path)
-        logger.bind(EVENT="ALERT", INTEGRATION=self._switch.integration.value).warning("{}", words)
+        logger.bind(INTEGRATION=self._switch.integration.value).warning("{}", words)
 
     def _write(self, *sections: tuple[str, str]) -> str:
         """Append sections, each to its run's document, and all that could not be written before; gives the last path.
@@ -211,7 +211,7 @@ class Rollback:
     def _document(
         self, package: str | None = None, lies_in: Stage | None = Stage.REJECTED, failed: Sequence[str] = ()
     ) -> None:
-        """Write down, from the fact that was just logged, what happened and how to lift it; then alert.
+        """Write down, from the fact that was just logged, what happened and how to lift it.
 
         `package`: the name it has now, where the fact has the one before. `lies_in`: None when somebody took it away.
         `failed`: those that failed before it.
@@ -228,18 +228,13 @@ class Rollback:
             lift=lift,
         )
         try:
-            path = self._write((held.exec_id, section))
+            self._write((held.exec_id, section))
         except disk.NotSynced:
             raise
         except OSError as error:
-            path = tr("its document can't be written: {error}; it is tried again each minute", error=error)
-        known = {"name": integration, "why": held.reason, "lift": lift, "path": path}
-        words = (
-            tr("rollback of {name}: {why}. {lift} ({path})", **known)
-            if is_rollback
-            else tr("pause of {name}: {why}. {lift} ({path})", **known)
-        )
-        logger.bind(EVENT="ALERT", INTEGRATION=integration).warning("{}", words)
+            words = tr("its document can't be written: {error}; it is tried again each minute", error=error)
+            path = self._desk.folders.rollback_document(held.exec_id)
+            logger.bind(INTEGRATION=integration).error("{}: {}", path, words)
 
 
 def _head(exec_id: str) -> str:

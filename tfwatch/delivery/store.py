@@ -205,19 +205,14 @@ class Store:
         self._desk.settle(package_of(state), Event.BACKED_UP, where, order_id=state.order_id, detail=detail)
 
     def _service_failed(self, state: PackageState, where: Whereabouts, failure: ServiceFailure) -> float:
-        before, words = self.episode, failure.in_words
-        self.episode = Trouble.of(words, before=before, failure=failure)
-        if before is None or words != before.words:
-            logger.bind(EVENT="ALERT").warning("{}", tr("s3: backups fail: {why}", why=words))
+        words = failure.in_words
+        self.episode = Trouble.of(words, before=self.episode, failure=failure)
         return self._failed(state, where, words, code=failure.code)
 
     def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
-        """This one package's file is the matter: said once, shown in status while it lasts."""
+        """This one package's file is the matter: shown in status and alerted while it lasts."""
         path = printable(self._desk.folders.path(where.file, state.name))
-        text = tr("{path}: can't be backed up: {why}", path=path, why=said)
-        if self._told.get(state.name) != text:
-            logger.bind(EVENT="ALERT").warning("{}", text)
-        self._told[state.name] = text
+        self._told[state.name] = tr("{path}: can't be backed up: {why}", path=path, why=said)
         return self._failed(state, where, said)
 
     def _failed(self, state: PackageState, where: Whereabouts, said: str, *, code: int | None = None) -> float:

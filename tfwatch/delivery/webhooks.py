@@ -48,6 +48,8 @@ class Answer:
 OUTCOMES: Final = ("settled", "kept", "pending", "late", "contradicted", "noted", "unreadable")
 """What comes of a message, explained by `wording.call_in_words`. A replay is no fact: it is answered `replayed`."""
 
+_MOST_KEPT: Final = 50
+
 
 class TakeWebhook:
     """The use case of whoever answers webhooks. Thread-safe."""
@@ -68,6 +70,8 @@ class TakeWebhook:
         self._apply = apply
         self._failed = failed
         self._lock = threading.Lock()
+        self.contradicted: Mapping[str, str] = {}
+        """Order → what a person should ask the service, since the start."""
 
     def take(self, call: Call) -> Answer:
         """Put a call on disk, unless it is a replay; its package is moved right after, not before this returns.
@@ -165,7 +169,9 @@ class TakeWebhook:
                 "moved: ask the service which of both holds",
                 order=fact.order_id, word=word or "completed",
             )  # fmt: skip
-            tell.bind(EVENT="ALERT").warning("{}", words)
+            with self._lock:
+                kept = list(self.contradicted.items())[1 - _MOST_KEPT :]
+                self.contradicted = {**dict(kept), fact.order_id or fact.sha256: words}
         elif outcome == "pending" and word.casefold() not in VERDICTS:
             tell.warning(
                 "order {}: the service says {!r}, a word tfwatch doesn't know; taken as pending", fact.order_id, word

@@ -234,6 +234,10 @@ class Index:
         """Since when the longest unchanged package of a stage has been there."""
         return moment_of(self._all("SELECT min(changed_at) FROM package WHERE stage = ?", stage.value)[0][0])
 
+    def oldest(self, stage: Stage) -> PackageState | None:
+        """The longest unchanged package of a stage."""
+        return next(self._states("WHERE stage = ? ORDER BY changed_at LIMIT 1", stage.value), None)
+
     def unbacked_count(self) -> int:
         """How many delivered packages have no verified backup yet."""
         return int(self._all("SELECT count(*) FROM package WHERE stage = 'delivered' AND backed_up = 0")[0][0])

@@ -13,7 +13,7 @@ from loguru import logger
 from tfwatch.language import tr
 from tfwatch.observe import state
 from tfwatch.observe.notice import Notify, extend, status
-from tfwatch.observe.standstill import Standstill
+from tfwatch.observe.standstill import standing_still
 from tfwatch.observe.state import Running
 from tfwatch.spool.durable import write_file
 from tfwatch.spool.folders import Folders
@@ -46,7 +46,6 @@ class Health:
         self._notify = notify
         self._watchdog_seconds = watchdog_seconds
         self._clock = clock
-        self._standstill = Standstill(is_watched=watchdog_seconds is not None)
         self._is_ready = False
         self._extended_at = float("-inf")
         self._looked_at = float("-inf")
@@ -116,7 +115,9 @@ class Health:
         if self._stale:
             return
         self._looked_at = now
-        still = self._standstill.look(daemon.workshop.board)
+        still = [
+            words for _, words in standing_still(daemon.workshop.board, is_watched=self._watchdog_seconds is not None)
+        ]
         if not self._is_ready:
             self._notify(extend(_EXTEND_SECONDS))
         if not still:

@@ -18,7 +18,7 @@ from tfwatch.model import rfc3339
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-FIELDS = ("EVENT", "PACKAGE", "SHA256", "TRACE_ID", "ORDER_ID", "INTEGRATION", "EXEC_ID")
+FIELDS = ("EVENT", "ALERT", "PACKAGE", "SHA256", "TRACE_ID", "ORDER_ID", "INTEGRATION", "EXEC_ID")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"[^\s\"'=]+")
 _PRIORITY = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7, "TRACE": 7}

@@ -26,6 +26,14 @@ from tfwatch.workshop import Workshop
 _MOST_LISTED: Final = 50
 
 
+class Alerting(Protocol):
+    """Who tells people of what goes wrong."""
+
+    def going_on(self) -> list[dict[str, Any]]:
+        """Each alert that is not over: its key, since when, its words."""
+        ...
+
+
 class Running(Protocol):
     """What a snapshot is taken of: the daemon."""
 
@@ -34,6 +42,7 @@ class Running(Protocol):
     watch: Watch
     workshop: Workshop
     switches: dict[Integration, Switch]
+    alerting: Alerting | None
 
     @property
     def wiring(self) -> Wiring:
@@ -107,6 +116,7 @@ def take(daemon: Running, *, exec_id: str, version: str, still: Sequence[str] = 
         "watch_latency_seconds": daemon.watch.latency_seconds,
         "sheet_sync_latency_seconds": daemon.workshop.mirror.latency_seconds,
         "delivered_today": delivered_today,
+        "alerts": daemon.alerting.going_on() if daemon.alerting else [],
         "problems": problems,
         "shortage": shortage,
     }
@@ -148,6 +158,7 @@ def _problems(daemon: Running, shortage: str) -> list[str]:
         problems.append(away(folders.root))
     problems += [why_apart(folder) for folder in sorted(daemon.desk.apart.values())]
     problems += [shortage] if shortage else []
+    problems += list(daemon.desk.left_aside.values())[:_MOST_LISTED]
     if daemon.watch.deaf:
         problems.append(tr("{why}; the folders are polled instead", why=daemon.watch.deaf))
     if not folders.atomic_renames:

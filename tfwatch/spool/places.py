@@ -69,6 +69,11 @@ class Places:
         return os.path.join(self._root.here, LOGS, "observability.json")
 
     @property
+    def alerts(self) -> str:
+        """What was alerted and is not over, for the next run."""
+        return os.path.join(self._root.here, PRIVATE, "alerts.json")
+
+    @property
     def requests(self) -> str:
         return os.path.join(self.root, PRIVATE, "requests")
 

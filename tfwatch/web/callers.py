@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from loguru import logger
-
 from tfwatch.delivery.webhooks import Answer, Call, TakeWebhook
-from tfwatch.language import tr
 from tfwatch.ledger.log import LogUnwritable
 from tfwatch.web.signatures import prove
 from tfwatch.webhook_secrets import SecretsFile, SecretsUnusable, Trouble, too_old
@@ -43,14 +40,12 @@ class Callers:
         self._clock = clock
         self._terms = terms()
         self._file = SecretsFile(self._terms.secrets_file)
-        self._told: Trouble | None = None
 
     def configure(self) -> None:
-        """Take over the section `webhooks`, and say what keeps callers out."""
+        """Take over the section `webhooks`."""
         self._terms = self._read()
         if self._file.path != self._terms.secrets_file:
             self._file = SecretsFile(self._terms.secrets_file)
-        self._note()
 
     def start(self) -> None:
         """There is nothing to begin: others have the threads."""
@@ -81,10 +76,8 @@ class Callers:
         file = self._file
         try:
             keys = file.keys()
-        except SecretsUnusable as error:
-            self._note(error)
+        except SecretsUnusable:
             return UNAVAILABLE
-        self._note()
         proof = prove(
             keys.get(integration), integration=integration, token=token, headers=headers, body=body, now=self._clock(),
             tolerance=timedelta(seconds=self._terms.tolerance_seconds),
@@ -99,18 +92,3 @@ class Callers:
             return self._take.take(call)
         except LogUnwritable:
             return UNAVAILABLE
-
-    def _note(self, unusable: SecretsUnusable | None = None) -> None:
-        """Say once that webhooks are off, and once that they are on again."""
-        if unusable is None:
-            try:
-                self._file.keys()
-            except SecretsUnusable as error:
-                unusable = error
-        trouble = unusable.trouble if unusable else None
-        before, self._told = self._told, trouble
-        if trouble is not None and trouble != before:
-            logger.bind(EVENT="ALERT").warning("{}", trouble.message)
-        elif trouble is None and before is not None:
-            words = tr("{file}: can be used again; webhooks are on", file=self._file.path)
-            logger.bind(EVENT="ALERT").warning("{}", words)

@@ -118,12 +118,8 @@ class WebServer:
             self._listener = listener
             if self._is_stopping or self._wanted != serving:
                 listener.end()
-        if self._problem:
-            self._problem = ""
-            words = tr("the web server: it listens again, on {url}", url=listener.url)
-            logger.bind(EVENT="ALERT").warning("{}", words)
-        else:
-            logger.info("serving {}", listener.url)
+        self._problem = ""
+        logger.info("serving {}", listener.url)
         try:
             listener.run()
         finally:
@@ -138,8 +134,6 @@ class WebServer:
             "the web server can't serve {host} port {port}: {why}; deliveries go on, and it is tried again",
             host=serving.host, port=serving.port, why=why,
         )  # fmt: skip
-        if not self._problem:
-            logger.bind(EVENT="ALERT").warning("{}", words)
-            if not isinstance(error, OSError):
-                logger.opt(exception=error).error("the web server ended")
+        if not self._problem and not isinstance(error, OSError):
+            logger.opt(exception=error).error("the web server ended")
         self._problem = words
