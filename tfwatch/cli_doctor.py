@@ -17,6 +17,9 @@ def doctor(
         str | None,
         typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
     ] = None,
+    send_test_alert: Annotated[
+        bool, typer.Option("--send-test-alert", help="Also send a message to each address of alerts.urls.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")] = False,
 ) -> None:
     """Try out everything that deliveries need, on this machine and outside.
@@ -27,6 +30,7 @@ def doctor(
 
     \b
     sudo tfwatch doctor
+    sudo tfwatch doctor --send-test-alert
     tfwatch doctor -c config.yaml
     sudo tfwatch doctor --json | jq '.checks[] | select(.result == "failure")'
     """
@@ -40,7 +44,7 @@ def doctor(
     except ConfigError as error:
         result = document.assemble("", settings_path(config), "", without_spool(error.problems))
     else:
-        found = examine(known)
+        found = examine(known, send_test_alert=send_test_alert)
         result = document.assemble(known.config.spool.root, known.path, found.user, found.findings)
     if as_json:
         terminal.say_json(result)

@@ -17,8 +17,10 @@ from tests.support.daemon import Spool
 from tests.support.examined import case_of, only
 from tests.support.http import ScriptedServer, Step, refusing_address, reply
 from tests.support.ports import reserve_port
+from tests.support.receivers import FINE, json_url, mail_server, mail_url, words
 from tests.support.s3_servers import ACCESS_KEY, SECRET_KEY
 from tfwatch.doctor import (
+    alert_check,
     daemon_check,
     service_check,
     settings_check,
@@ -297,3 +299,47 @@ def test_nobody_who_calls_is_no_fault(spool: Spool) -> None:
     only(webhook_check.webhooks(case_of(spool)), "skipped")
     spool.configure(web={"enabled": True, "port": reserve_port()})
     only(webhook_check.webhooks(case_of(spool)), "skipped")
+
+
+# --- who is told ----------------------------------------------------------------------------------------------------
+
+
+def alerts(spool: Spool, *urls: str, send: bool) -> list[Finding]:
+    """What is found of these addresses."""
+    spool.configure(alerts={"urls": list(urls)})
+    addresses = alert_check.Addresses(case_of(spool))
+    if send:
+        addresses.tell("tests", str(spool.root))
+    return list(addresses.findings())
+
+
+def test_a_test_alert_goes_where_alerts_go(spool: Spool) -> None:
+    """Sent only when asked for: to a real mailbox and a real HTTP server, and it says what it is."""
+    with mail_server() as (mailbox, port), ScriptedServer(FINE) as server:
+        urls = (mail_url(port), json_url(server))
+        assert ["ok", "ok"] == [found.result for found in alerts(spool, *urls, send=False)]
+        assert [] == mailbox.mails
+        found = alerts(spool, *urls, send=True)
+
+    assert ["ok", "ok"] == [each.result for each in found], found
+    assert "tfwatch: test alert" in mailbox.texts()[0]
+    assert "Nothing is wrong." in words(server)
+
+
+def test_an_address_that_takes_no_alert_fails(spool: Spool) -> None:
+    """Refused there, or nobody there: which one of the list is said, and nothing of its secrets."""
+    with ScriptedServer(Step(send=reply(403))) as server:
+        gone = f"json://s3cretuser:s3cretpass@{refusing_address().removeprefix('http://')}/?rto=1&cto=1"
+        found = alerts(spool, json_url(server), gone, send=True)
+
+    assert ["failure", "failure"] == [each.result for each in found]
+    assert "alerts.urls[0] (json)" in found[0].seen
+    assert "s3cret" not in repr(found)
+
+
+def test_an_address_nobody_understands_fails(spool: Spool) -> None:
+    """A kind of address that doesn't exist; and no address at all is no fault."""
+    found = only(iter(alerts(spool, "nosuchkind://s3cret@host/", send=False)), "failure")
+    assert "alerts.urls[0]" in found.seen
+    assert "s3cret" not in repr(found)
+    only(iter(alerts(spool, send=False)), "skipped")

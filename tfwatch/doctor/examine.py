@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Final
 
 from tfwatch.doctor import (
+    alert_check,
     daemon_check,
     folder_check,
     log_check,
@@ -49,10 +50,12 @@ class Examination:
     findings: tuple[Finding, ...]
 
 
-def examine(known: Settings, *, unit_folders: tuple[str, ...] = units.FOLDERS) -> Examination:
+def examine(
+    known: Settings, *, send_test_alert: bool = False, unit_folders: tuple[str, ...] = units.FOLDERS
+) -> Examination:
     """Check everything. As root this process goes on as the daemon's user; call it from the main thread.
 
-    Takes 20 s at most for services that don't answer; nothing it makes stays.
+    Takes 20 s at most for services that don't answer; nothing it makes stays. `send_test_alert`: the only thing sent.
     """
     folders = Folders(known.config.spool.root)
     installed = _installed(unit_folders)
@@ -64,16 +67,18 @@ def examine(known: Settings, *, unit_folders: tuple[str, ...] = units.FOLDERS) -
     findings += settings_check.secrets(known)
     used = notice_check.used_by(user.uid)
     about_unit = list(_kept_short("systemd", lambda: unit_check.systemd(case, installed, units.ask())))
-    services = service_check.connect(case)
+    services, addresses = service_check.connect(case), alert_check.Addresses(case)
     who.take_over(user)
     services.ask()
+    if send_test_alert:
+        addresses.tell(user.name, folders.root)
     ignore_lease_signals()
     findings += [*settings_check.readable(case), *who.check(user)]
     findings += _of_spool(case, used)
     findings += _kept_short("web", lambda: daemon_check.web(case))
     findings += webhook_check.webhooks(case)
     findings += service_check.answers(case, services)
-    findings += service_check.clock(services)
+    findings += [*service_check.clock(services), *addresses.findings()]
     return Examination(user=user.name, findings=(*findings, *about_unit))
 
 
