@@ -93,7 +93,7 @@ def test_a_rollback_its_document_and_the_commands(sandbox: Sandbox, brazilian: S
     ):
         assert expected in document
     assert "p_v1.zip não foi entregue.\n" in brazilian.reason("p_v1.zip")
-    wait_until(lambda: "gotranscript em rollback: as entregas falharam" in line(brazilian), "the line says so")
+    wait_until(lambda: "GoTranscript em rollback: as entregas falharam" in line(brazilian), "the line says so")
     assert "rollback de gotranscript: as entregas falharam uma após a outra" in brazilian.output.read_text()
 
     status = json.loads(brazilian.cli("status", "--json").stdout)

@@ -149,7 +149,7 @@ def test_what_is_too_large_or_no_request_is_refused(url: str, said: bytes, expec
 
 
 def alerts(spool: Spool) -> list[str]:
-    return re.findall(r"the web server.*", spool.output.read_text())
+    return re.findall(r"the web server.*?(?=  EVENT=)", spool.output.read_text())
 
 
 def test_a_port_that_is_taken_holds_up_nothing(spool: Spool) -> None:
