@@ -127,7 +127,8 @@ def test_a_bad_configuration_is_told_in_its_language(sandbox: Sandbox, brazilian
     brazilian.configure(intake={"max_entries": -1})
     said = "intake.max_entries: deve ser 1 ou mais"
     wait_until(lambda: "config.yaml não foi aplicado: " in line(brazilian) and said in line(brazilian), "it is told")
-    assert "não foi aplicado; continua valendo a configuração anterior" in brazilian.output.read_text()
+    alert = "não foi aplicado; continua valendo a configuração anterior"
+    wait_until(lambda: alert in brazilian.output.read_text(), "the alert comes after it")
     brazilian.stop()
     assert said in brazilian.cli("check-config").stderr
     brazilian.start(ready=False)

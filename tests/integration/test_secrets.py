@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.support.canary import Canaries, everything_in, plant, secret_keys
-from tests.support.daemon import Spool, merge, wait_until
+from tests.support.daemon import Spool, make_zip, merge, wait_until
 from tests.support.daemon import spool as make_spool
 from tests.support.echo import Echo, echo
 from tests.support.s3_servers import moto
@@ -221,7 +221,8 @@ def test_services_that_can_not_be_reached(given: Given) -> None:
         given.wait_for_words("configuration taken over", number + 1)
         given.drop(f"p{number}.zip")
         given.spool.wait_for_event("DEFERRED", f"p{number}.zip")
-        given.spool.drop(f"d{number}.zip", seed=100 + number).rename(given.spool.root / "delivered" / f"d{number}.zip")
+        by_hand = make_zip(given.spool.home / "by-hand", seed=100 + number)
+        by_hand.rename(given.spool.root / "delivered" / f"d{number}.zip")
         given.spool.wait_for_event("BACKUP_FAILED", f"d{number}.zip")
         given.wait_for_words("Google Sheets: ", number + 1)
     given.spool.stop()
@@ -250,7 +251,8 @@ def test_settings_that_are_wrong(given: Given) -> None:
     given.spool.start(env=given.systemd.env())
     for number, text in enumerate(broken.values(), start=1):
         replace(given.spool, text)
-        given.wait_for_words("not taken over; the settings from before stay in force", number)
+        given.systemd.wait_for("READY", count=number + 1)
+    given.wait_for_words("not taken over; the settings from before stay in force")
     given.ask("status")
     given.spool.stop()
     for text in broken.values():
