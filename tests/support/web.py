@@ -94,9 +94,10 @@ class Pretended:
 
 
 def site_of(desk: Any, beat_age: float = 0.0) -> Site:
-    """What is served of a house that has this desk."""
+    """What is served of a house that has this desk. Nobody asks it for the page, nor calls in."""
     running: Any = Pretended(desk=desk, beat_age=beat_age)
-    return Site(running=running, figures=Inside(running))
+    nobody: Any = None
+    return Site(running=running, figures=Inside(running), sight=nobody, callers=nobody)
 
 
 SERVING = Serving(

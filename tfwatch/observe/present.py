@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tfwatch.ledger.index import Index
 from tfwatch.model import Stage
 from tfwatch.observe.metrics import Present
-from tfwatch.observe.state import Running
+from tfwatch.observe.state import Running, claimed
 from tfwatch.spool.listing import Entry
 
 
@@ -29,7 +29,7 @@ class Inside:
         daemon, index = self._daemon, self.index
         packages = {stage.value: count for stage, count in index.stage_counts().items()}
         oldest = {}
-        found: dict[Stage, Sequence[Entry]] = {Stage.OUTBOX: daemon.outbox.unclaimed, Stage.CLAIMED: self._claimed()}
+        found: dict[Stage, Sequence[Entry]] = {Stage.OUTBOX: daemon.outbox.unclaimed, Stage.CLAIMED: claimed(daemon)}
         for stage, entries in found.items():
             packages[stage.value] = len(entries)
             if entries:
@@ -49,12 +49,6 @@ class Inside:
             integration_enabled={name.value: switch.stand.open for name, switch in daemon.switches.items()},
             watch_latency_seconds=daemon.watch.latency_seconds,
         )
-
-    def _claimed(self) -> tuple[Entry, ...]:
-        try:
-            return self._daemon.desk.folders.list(Stage.CLAIMED).entries
-        except OSError:
-            return ()  # the loop looks there, too, and says what is wrong
 
 
 def _age(entries: Sequence[Entry]) -> float:

@@ -18,6 +18,7 @@ from tfwatch.language import tr
 from tfwatch.local_time import midnight
 from tfwatch.model import Integration, Stage, rfc3339
 from tfwatch.observe import status_line
+from tfwatch.spool.listing import Entry
 from tfwatch.spool.names import printable
 from tfwatch.spool.root import away
 from tfwatch.watch import Watch
@@ -81,7 +82,7 @@ def take(daemon: Running, *, exec_id: str, version: str, still: Sequence[str] = 
     index, works = daemon.desk.index, daemon.workshop.board.snapshot()
     counts = {stage.value: count for stage, count in index.stage_counts().items()}
     counts["outbox"] = len(daemon.outbox.unclaimed)
-    counts["claimed"] = len(daemon.desk.folders.list(Stage.CLAIMED).entries)
+    counts["claimed"] = len(claimed(daemon))
     today = datetime.now(UTC)
     delivered_today = index.settled_since(midnight(today))
     now = time.monotonic()
@@ -127,6 +128,14 @@ def take(daemon: Running, *, exec_id: str, version: str, still: Sequence[str] = 
         problems=problems, now=today,
     )  # fmt: skip
     return Snapshot(document=document, line=line)
+
+
+def claimed(daemon: Running) -> tuple[Entry, ...]:
+    """What lies in claimed/ now; nothing while a mount hides it, which the loop says."""
+    try:
+        return daemon.desk.folders.list(Stage.CLAIMED).entries
+    except OSError:
+        return ()
 
 
 def _integration(daemon: Running, name: Integration) -> dict[str, Any]:
