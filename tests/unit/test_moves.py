@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -148,3 +148,23 @@ def test_nothing_is_gone_that_may_lie_under_a_mount(home: House, moves: Moves, w
         assert before == home.events()
     assert moves.sweep()
     assert before == home.events()
+
+
+def test_what_lay_under_a_mount_that_goes_is_not_gone(
+    home: House, moves: Moves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount that hid it is taken off between two looks: it is looked for once more before it is said to be gone."""
+    about = refused(home)
+    path = home.folders.path(R, about.name)
+    os.rename(path, f"{path}.hidden")
+    look, looks = home.desk.look_at_mounts, []
+
+    def taken_off() -> Mapping[Stage, str]:
+        looks.append(1)
+        if len(looks) == 2:
+            os.rename(f"{path}.hidden", path)
+        return look()
+
+    monkeypatch.setattr(home.desk, "look_at_mounts", taken_off)
+    moves.sweep()
+    assert ["REFUSED"] == home.events(about)

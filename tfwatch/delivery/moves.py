@@ -238,13 +238,13 @@ class Moves:
     def _vanished(self, stage: Stage, name: str, sha256: str) -> bool:
         """True when there is nothing left to see; the name is held."""
         state = self._desk.index.package(sha256, name)
-        if state is None or state.stage is not stage or self._lies(stage, name):
-            return True
-        if stage in (Stage.OUTBOX, Stage.CLAIMED) and self._lies(Stage.CLAIMED, name):
+        if state is None or state.stage is not stage or self._is_in_place(stage, name):
             return True
         if self._desk.look_at_mounts():
             self._soon = True
             return False  # it may lie under the mount
+        if self._is_in_place(stage, name):
+            return True  # it lay under one that was just taken off
         back = self._in_outbox(state)
         if back is not None and stage in (Stage.OUTBOX, Stage.CLAIMED):
             return True  # it is claimed from there, and goes on from where the log has it
@@ -260,6 +260,10 @@ class Moves:
             if stage is Stage.REJECTED:
                 self._desk.folders.remove_reason(name)
         return True
+
+    def _is_in_place(self, stage: Stage, name: str) -> bool:
+        """A claim is no fact: what the log has in outbox/ may lie in claimed/."""
+        return self._lies(stage, name) or (stage is Stage.OUTBOX and self._lies(Stage.CLAIMED, name))
 
     def _in_outbox(self, state: PackageState) -> str | None:
         """The name under which a vanished package lies in the outbox, if it does: told by size, proven by content."""
