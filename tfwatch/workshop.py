@@ -187,9 +187,10 @@ class Workshop:
         if not all(lanes.join(last_word) for lanes in callers) and port is not None:
             port.close()
         ended = [lanes.join(deadline) for lanes in (*callers, self._told_lanes, self._backup_lanes)]
-        for thread in self._threads:
+        # The sheet may not answer for long, and its batch is written to the same places again: that isn't waited for.
+        for thread, until in zip(self._threads, (last_word, deadline), strict=True):
             if thread.is_alive():
-                thread.join(max(0.0, deadline - time.monotonic()))
+                thread.join(max(0.0, until - time.monotonic()))
         return all(ended)
 
     def _end_one_claimer(self) -> None:
