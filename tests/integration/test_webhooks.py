@@ -152,6 +152,16 @@ def test_replays_and_contradictions_change_nothing(callee: Callee) -> None:
     assert {"job_v1.zip"} == callee.spool.names("delivered")
     assert ["settled", "late", "contradicted", "pending"] == callee.outcomes()
     assert 1 == callee.spool.events().count("COMPLETED")
+    assert [1, 1, 1, 1] == counted(callee)
+
+
+def counted(callee: Callee) -> list[int]:
+    """How many calls the figures have of each outcome, as the endpoint says; the file says the same a moment later."""
+    names = ("settled", "late", "contradicted", "pending")
+    shown = httpx.get(f"{callee.url}/metrics/webhooks").json()["webhooks"]
+    file = callee.spool.root / "logs" / "observability.json"
+    wait_until(lambda: json.loads(file.read_text())["webhooks"] == shown, "the file says the same")
+    return [shown["gotranscript"][name] for name in names]
 
 
 def test_a_body_is_taken_once_whatever_time_it_bears(running: Callee) -> None:
