@@ -125,6 +125,8 @@ def _wait_for_room(folders: Folders, health: Health, alerts: Alerts) -> None:
         health.starting(shortage)
         if not told:
             told = True
+            # Of this start; the alert goes on if an earlier one met the same.
+            logger.info("{}", tr("starting: {what}", what=shortage))
             alerts.watch(lambda going_on: no_room_to_start(folders), sees_all=False)
         time.sleep(_ROOM_SECONDS)
 
