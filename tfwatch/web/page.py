@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -16,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from tfwatch import __version__, report, why
 from tfwatch.language import tr
+from tfwatch.look import View
 from tfwatch.model import parse_rfc3339
 from tfwatch.spool.names import printable
 from tfwatch.story_lines import When
@@ -36,8 +35,7 @@ def routes(sight: Sight) -> list[BaseRoute]:
         loader=PackageLoader("tfwatch.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
 
-    def page(name: str, values: dict[str, Any], asked: str = "") -> Response:
-        view = sight.view()
+    def page(name: str, view: View, values: dict[str, Any], asked: str = "") -> Response:
         common = {
             "asked": asked, "live": name == "page.html", "language": sight.language, "tr": tr,
             "spool": printable(view.folders.root), "version": __version__,
@@ -45,32 +43,26 @@ def routes(sight: Sight) -> list[BaseRoute]:
         headers = {"content-security-policy": CONTENT_SECURITY_POLICY}
         return HTMLResponse(templates.get_template(name).render(common | values), headers=headers)
 
-    def status() -> Response:
-        return page("page.html", _status(sight))
+    # Not async: they read the disk, so Starlette runs them in its threads.
 
-    def story(asked: str) -> Response:
-        return page("why.html", _story(sight, asked), printable(asked))
+    def show_status(request: Request) -> Response:
+        view = sight.view()
+        return page("page.html", view, _status(view, sight))
 
-    async def show_status(request: Request) -> Response:
-        return await run_in_threadpool(status)
-
-    async def show_story(request: Request) -> Response:
+    def show_story(request: Request) -> Response:
         asked = request.query_params.get("q", "").strip()[:_LONGEST_WORD]
-        return await run_in_threadpool(story, asked)
+        view = sight.view()
+        return page("why.html", view, _story(view, asked, sight.when), printable(asked))
 
     return [
-        _get("/", show_status),
-        _get("/why", show_story),
+        Route("/", show_status),
+        Route("/why", show_story),
         Mount("/static", StaticFiles(packages=[("tfwatch.web", "static")])),
     ]
 
 
-def _get(path: str, show: Callable[[Request], Awaitable[Response]]) -> Route:
-    return Route(path, show, methods=["GET"])
-
-
-def _status(sight: Sight) -> dict[str, Any]:
-    view, metrics, when = sight.view(), sight.metrics(), sight.when
+def _status(view: View, sight: Sight) -> dict[str, Any]:
+    metrics, when = sight.metrics(), sight.when
     document = report.assemble(view, datetime.now(UTC), when)
     return {
         "line": document["daemon"]["line"],
@@ -84,9 +76,8 @@ def _status(sight: Sight) -> dict[str, Any]:
     }
 
 
-def _story(sight: Sight, asked: str) -> dict[str, Any]:
-    when = sight.when
-    document = why.assemble(sight.view(), asked, when)
+def _story(view: View, asked: str, when: When) -> dict[str, Any]:
+    document = why.assemble(view, asked, when)
     packages = [
         {**package, "story": [{**line, "at": _at(line["at"], when)} for line in package["story"]]}
         for package in document["packages"]
