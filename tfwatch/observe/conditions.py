@@ -162,32 +162,27 @@ class Conditions:
 
     def _of_files(self) -> Iterator[Condition]:
         workshop = self._daemon.workshop
-        if unreadable := [*workshop.admission.problems(), *workshop.moves.problems()][:-_MOST_MARKS:-1]:
-            yield Condition(
-                key="unreadable",
-                text=first_of(unreadable),
-                outside=ntr(
-                    "{count} package can't be read; the others go on: tfwatch status says which, and how to mend it",
-                    "{count} packages can't be read; the others go on: tfwatch status says which, and how to mend it",
-                    len(unreadable),
-                ),
-                over=tr("all packages that could not be read are readable again, or gone"),
-                marks=frozenset(unreadable),
-                is_found_late=True,
-            )
-        if unstorable := workshop.store.problems()[:-_MOST_MARKS:-1]:
-            yield Condition(
-                key="not-backed-up",
-                text=first_of(unstorable),
-                outside=ntr(
-                    "{count} package can't be backed up; the others go on: tfwatch status says which, how to mend it",
-                    "{count} packages can't be backed up; the others go on: tfwatch status says which, how to mend it",
-                    len(unstorable),
-                ),
-                over=tr("all packages that could not be backed up are, or are gone"),
-                marks=frozenset(unstorable),
-                is_found_late=True,
-            )
+        unreadable = [*workshop.admission.problems(), *workshop.moves.problems()]
+        yield from _of_packages(
+            "unreadable",
+            unreadable,
+            outside=lambda count: ntr(
+                "{count} package can't be read; the others go on: tfwatch status says which, and how to mend it",
+                "{count} packages can't be read; the others go on: tfwatch status says which, and how to mend it",
+                count,
+            ),
+            over=tr("all packages that could not be read are readable again, or gone"),
+        )
+        yield from _of_packages(
+            "not-backed-up",
+            workshop.store.problems(),
+            outside=lambda count: ntr(
+                "{count} package can't be backed up; the others go on: tfwatch status says which, how to mend it",
+                "{count} packages can't be backed up; the others go on: tfwatch status says which, how to mend it",
+                count,
+            ),
+            over=tr("all packages that could not be backed up are, or are gone"),
+        )
 
     def _left_aside(self) -> Iterator[Condition]:
         if left := dict(self._daemon.desk.left_aside):
@@ -286,6 +281,19 @@ class Conditions:
             marks=frozenset(f"{state.sha256[:16]} {rfc3339(state.changed_at)}" for state in parked),
             fields=fields(latest, latest.name, order_id=latest.order_id),
         )  # fmt: skip
+
+
+def _of_packages(key: str, problems: Sequence[str], *, outside: Callable[[int], str], over: str) -> Iterator[Condition]:
+    """What is said of single packages, the latest first. `outside`: the same for so many of them, without names."""
+    if latest := problems[:-_MOST_MARKS:-1]:
+        yield Condition(
+            key=key,
+            text=first_of(latest),
+            outside=outside(len(latest)),
+            over=over,
+            marks=frozenset(latest),
+            is_found_late=True,
+        )
 
 
 def first_of(texts: Sequence[str]) -> str:

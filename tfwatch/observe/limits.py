@@ -49,30 +49,28 @@ class Limits:
 
 def past(daemon: Running, figures: Figures, limits: Limits, going_on: frozenset[str]) -> Iterator[Condition]:
     """What is past its limit. `going_on`: the keys of what was before; that must be well past its limit to be over."""
-    least = limits.delivery_success_rate_min
-    if _is_below(figures.delivery_success_rate, least, is_on="delivery-rate" in going_on):
-        yield Condition(
-            key="delivery-rate",
-            text=tr(
-                "only {rate} of the delivery attempts of the last 24 h got through, less than "
-                "alerts.delivery_success_rate_min ({least}): tfwatch status says what fails",
-                rate=_percent(figures.delivery_success_rate), least=_percent(least),
-            ),
-            over=tr("the delivery success rate of the last 24 h is back above {least}", least=_percent(least)),
-            fields={"INTEGRATION": Integration.GOTRANSCRIPT.value},
-        )  # fmt: skip
-    least = limits.backup_success_rate_min
-    if _is_below(figures.backup_success_rate, least, is_on="backup-rate" in going_on):
-        yield Condition(
-            key="backup-rate",
-            text=tr(
-                "only {rate} of the backups of the last 24 h were stored, less than alerts.backup_success_rate_min "
-                "({least}); they are tried again, deliveries go on: tfwatch status says what fails",
-                rate=_percent(figures.backup_success_rate), least=_percent(least),
-            ),
-            over=tr("the backup success rate of the last 24 h is back above {least}", least=_percent(least)),
-            fields={"INTEGRATION": Integration.S3.value},
-        )  # fmt: skip
+    share, least = figures.delivery_success_rate, limits.delivery_success_rate_min
+    shown = {"rate": _percent(share), "least": _percent(least)}
+    yield from _too_low(
+        "delivery-rate", Integration.GOTRANSCRIPT, share, least, going_on,
+        text=tr(
+            "only {rate} of the delivery attempts of the last 24 h got through, less than "
+            "alerts.delivery_success_rate_min ({least}): tfwatch status says what fails",
+            **shown,
+        ),
+        over=tr("the delivery success rate of the last 24 h is back above {least}", **shown),
+    )  # fmt: skip
+    share, least = figures.backup_success_rate, limits.backup_success_rate_min
+    shown = {"rate": _percent(share), "least": _percent(least)}
+    yield from _too_low(
+        "backup-rate", Integration.S3, share, least, going_on,
+        text=tr(
+            "only {rate} of the backups of the last 24 h were stored, less than alerts.backup_success_rate_min "
+            "({least}); they are tried again, deliveries go on: tfwatch status says what fails",
+            **shown,
+        ),
+        over=tr("the backup success rate of the last 24 h is back above {least}", **shown),
+    )  # fmt: skip
     most, latency = limits.avg_delivery_latency_ms_max, figures.avg_delivery_latency_ms
     if latency is not None and latency > most * (1 - _WAY_BACK if "latency" in going_on else 1.0):
         yield Condition(
@@ -91,8 +89,20 @@ def past(daemon: Running, figures: Figures, limits: Limits, going_on: frozenset[
             yield _oldest(daemon, stage, age, limits.oldest_package_minutes)
 
 
-def _is_below(rate: float | None, least: float, *, is_on: bool) -> bool:
-    return rate is not None and rate < (least + _WAY_BACK * (1 - least) if is_on else least)
+def _too_low(
+    key: str,
+    integration: Integration,
+    share: float | None,
+    least: float,
+    going_on: frozenset[str],
+    *,
+    text: str,
+    over: str,
+) -> Iterator[Condition]:
+    """One rate under its limit. Its texts are made in any case, and shown only then."""
+    enough = least + _WAY_BACK * (1 - least) if key in going_on else least
+    if share is not None and share < enough:
+        yield Condition(key=key, text=text, over=over, fields={"INTEGRATION": integration.value})
 
 
 def _oldest(daemon: Running, stage: Stage, age: float, limit: float) -> Condition:
