@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -66,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_package_ends_where_it_should_and_one_can_go_on_playing(folder: Path) -> None:
-    """The document says so, another ZIP is delivered while it is kept, and after Ctrl-C only the folders are left."""
+    """The document says so, another ZIP is delivered and shown while it is kept; after Ctrl-C only folders are left."""
     with demo(folder, "--keep", "--json") as running:
         document = read_document(running)
         assert document["ok"], json.dumps(document, indent=1) + (folder.parent / "err").read_text()
@@ -77,6 +79,8 @@ def test_each_package_ends_where_it_should_and_one_can_go_on_playing(folder: Pat
         spool = next(folder.glob("tfwatch-demo-*")) / "spool"
         make_zip(folder / "played.part").rename(spool / "outbox" / "played_v1.zip")
         wait_until((spool / "delivered" / "played_v1.zip").exists, "played_v1.zip in delivered/")
+        assert "played_v1.zip" in read_page(folder.parent / "err", "why?q=played_v1.zip")
+        assert BROKEN.name in read_page(folder.parent / "err")
         running.send_signal(signal.SIGINT)
         assert 0 == running.wait(30)
     assert [] == running_in(folder)
@@ -92,6 +96,15 @@ def read_document(running: subprocess.Popen[str]) -> Any:
         if line == "}\n":
             return json.loads(text)
     raise AssertionError(f"the demo ended without a document: {text}")
+
+
+def read_page(said: Path, word: str = "") -> str:
+    """What a browser gets below the address that the demo names."""
+    found = re.search(r"status page +(http://\S+/)$", said.read_text(), re.MULTILINE)
+    assert found is not None
+    answer = httpx.get(found[1] + word)
+    assert 200 == answer.status_code
+    return answer.text
 
 
 def test_nothing_is_left_when_it_is_stopped_halfway(folder: Path) -> None:

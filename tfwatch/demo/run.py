@@ -48,6 +48,7 @@ class _House:
     home: str
     folders: Folders
     config: str
+    page: str
     sandbox: Sandbox
     bucket: Bucket
     daemon: subprocess.Popen[bytes]
@@ -122,6 +123,7 @@ def _open_house(stack: ExitStack, console: Console, patience: Patience, *, keep:
         home=home,
         folders=folders,
         config=config,
+        page=f"http://127.0.0.1:{web_port}/",
         sandbox=sandbox,
         bucket=bucket,
         daemon=daemon,
@@ -259,6 +261,7 @@ def _stay(house: _House, console: Console, patience: Patience) -> None:
     words = f"""
 Everything goes on running until Ctrl-C.
 
+  status page     {house.page}
   spool           {house.folders.root}
   configuration   {house.config}   (edit it: it is taken over while running)
   daemon's log    {house.output}
