@@ -9,9 +9,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import botocore.auth
 import pytest
 
 from tests.support import s3_servers
@@ -84,6 +85,21 @@ def test_what_a_person_must_mend_says_so(
     assert hint in raised.value.hint
     assert settings.access_key not in f"{raised.value!r} {raised.value.message}"
     assert settings.secret_key not in f"{raised.value!r} {raised.value.message}"
+
+
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_clock_years_off_finds_no_backup_whole(
+    seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, years: int
+) -> None:
+    """S3 compares its clock with the signature's, so retention removes nothing from delivered/ by a wrong one."""
+    backup, storage = backup_of(b"kept"), s3.connect(settings_for(seaweed))
+    storage.store(backup)
+    assert "found" == storage.verify(backup.key, backup.package.sha256, backup.package.bytes)
+    now = botocore.auth.get_current_datetime
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *words: now(*words) + timedelta(days=365 * years))
+
+    with pytest.raises(ServiceError):
+        storage.verify(backup.key, backup.package.sha256, backup.package.bytes)
 
 
 def test_an_unknown_certificate_is_a_service_error() -> None:
