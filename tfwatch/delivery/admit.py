@@ -14,6 +14,7 @@ from tfwatch import disk
 from tfwatch.delivery import reasons
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields_of, tell_claimed
+from tfwatch.delivery.noted import Noted
 from tfwatch.delivery.park import park
 from tfwatch.delivery.progress import Board
 from tfwatch.delivery.recognise import Claim, Recognition
@@ -66,7 +67,7 @@ class Admission:
         self._stopping = stopping
         self._recognition = Recognition(desk, self._put_back)
         self._awaited = AwaitedTraces(desk.index)
-        self._unreadable: dict[str, str] = {}
+        self._unreadable = Noted(desk.folders, Stage.OUTBOX, Stage.CLAIMED)
 
     def admit(self, claim: Claim, fd: int, policy: Policy) -> Admitted | None:
         """None: it was refused, given back, or moved to where an earlier crash had left it short of.
@@ -153,15 +154,11 @@ class Admission:
             path=printable(path),
             error=error,
         )
-        self._unreadable[claim.name] = text
+        self._unreadable.put(claim.name, text)
 
     def problems(self) -> list[str]:
         """Packages that could not be read and are still there."""
-        places = (Stage.OUTBOX, Stage.CLAIMED)
-        for name in list(self._unreadable):
-            if not any(self._desk.folders.is_taken(stage, name) for stage in places):
-                self._unreadable.pop(name, None)
-        return list(self._unreadable.values())
+        return self._unreadable.texts()
 
     def give_back(self, claim: Claim, *, seconds: float = _AGAIN_SECONDS) -> None:
         """Let a claim go for so long. One that may have been sent waits in claimed/, any other in the outbox."""
@@ -190,7 +187,7 @@ class Admission:
             found = inspect(
                 fd, policy.limits, verify=policy.verify, stopping=self._stopping, progress=progress
             )  # fmt: skip
-        self._unreadable.pop(claim.name, None)
+        self._unreadable.drop(claim.name)
         return found
 
     def _refuse_unsound(self, claim: Claim, fd: int, flaw: str, message: str) -> None:

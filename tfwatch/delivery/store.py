@@ -13,6 +13,7 @@ from tfwatch.delivery.admit import Admission, Admitted
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields
 from tfwatch.delivery.keys import backup_key
+from tfwatch.delivery.noted import Noted
 from tfwatch.delivery.progress import SLOW_CALL_SECONDS, Board
 from tfwatch.delivery.recognise import Claim
 from tfwatch.delivery.trouble import Trouble
@@ -59,7 +60,7 @@ class Store:
         self._stopping = stopping
         self._rng = rng or random.Random()  # noqa: S311  spreads retries, protects nothing
         self.episode: Trouble | None = None
-        self._told: dict[str, str] = {}
+        self._noted = Noted(desk.folders, Stage.OUTBOX, Stage.CLAIMED, Stage.DELIVERED)
 
     @property
     def trouble(self) -> str:
@@ -68,11 +69,7 @@ class Store:
 
     def problems(self) -> list[str]:
         """Packages that could not be read as they were, and are still there."""
-        places = (Stage.OUTBOX, Stage.CLAIMED, Stage.DELIVERED)
-        for name in list(self._told):
-            if not any(self._desk.folders.is_taken(stage, name) for stage in places):
-                self._told.pop(name, None)
-        return list(self._told.values())
+        return self._noted.texts()
 
     def back_up(self, sha256: str, name: str, wiring: Wiring) -> float | None:
         """Back up a delivered package; returns seconds after which to try again, None when there is nothing to do."""
@@ -198,7 +195,7 @@ class Store:
 
     def _stored(self, state: PackageState, where: Whereabouts, stored: StoredObject) -> None:
         self.episode = None
-        self._told.pop(state.name, None)
+        self._noted.drop(state.name)
         detail = write_detail(
             tr("it was there already") if stored.existed else "", bucket=stored.bucket, key=stored.key
         )  # fmt: skip
@@ -212,7 +209,7 @@ class Store:
     def _not_to_be_had(self, state: PackageState, where: Whereabouts, said: str) -> float:
         """This one package's file is the matter: shown in status and alerted while it lasts."""
         path = printable(self._desk.folders.path(where.file, state.name))
-        self._told[state.name] = tr("{path}: can't be backed up: {why}", path=path, why=said)
+        self._noted.put(state.name, tr("{path}: can't be backed up: {why}", path=path, why=said))
         return self._failed(state, where, said)
 
     def _failed(self, state: PackageState, where: Whereabouts, said: str, *, code: int | None = None) -> float:
