@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tfwatch import __version__, terminal
+from tfwatch.cli_ask import disable, enable, requeue
 from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_restore import restore
 from tfwatch.cli_sandbox import sandbox
 from tfwatch.cli_secret import rotate_secret
-from tfwatch.cli_view import CONFIG, opened, refuse, settings_path, zone_of
+from tfwatch.cli_view import CONFIG, ConfigFile, Json, opened, refuse, settings_path, zone_of
 from tfwatch.local_time import to_the_second
-from tfwatch.model import Integration
-from tfwatch.spool.names import printable
-
-if TYPE_CHECKING:
-    from tfwatch.look import Stand
-    from tfwatch.requests import Command
 
 app = typer.Typer(
     help="Deliver ZIPs: drop one into outbox/, and it is sent once, tracked, backed up and logged.",
@@ -38,12 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigFile = Annotated[
-    str | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")]
 
 
 def main() -> None:
@@ -214,127 +202,9 @@ app.command()(restore)
 
 # --- asking the daemon ------------------------------------------------------------------------------------------------
 
-
-@app.command()
-def requeue(
-    words: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, or SHA-256 digits.")],
-    *,
-    force: Annotated[bool, typer.Option("--force", help="Ask for a second order of what was accepted.")] = False,
-    config: ConfigFile = None,
-    as_json: Json = False,
-) -> None:
-    """Put packages back into outbox/ to be sent again.
-
-    All of them, or none if one can't be.
-
-    \b
-    tfwatch requeue interview_v2.zip
-    tfwatch requeue --force interview_v2.zip     a second order of it
-    """
-    from tfwatch import ask
-
-    with opened(config) as view:
-        states, refused = [], []
-        for word in words:
-            try:
-                state = ask.choose(view, word)
-                ask.check_requeue(view, state, forced=force)
-            except ask.NotPossible as error:
-                refused.append(str(error))
-            else:
-                states.append(state)
-        if refused:
-            terminal.fail(*refused, "nothing was put back")
-        request = ask.requeue_request(states, user=ask.user_name(os.environ), forced=force)
-        taken = ask.leave(view, request)
-        packages = [
-            {"package": printable(s.name), "sha256": s.sha256, "now_in": [p.value for p in view.places(s.name)]}
-            for s in states
-        ]
-    if as_json:
-        terminal.say_json({"taken": taken is True, "packages": packages})
-    else:
-        for package in packages:
-            place = " and ".join(f"{p}/" for p in package["now_in"]) or "no folder"
-            terminal.say(
-                f"{package['package']}: now in {place}"
-                if taken
-                else f"{package['package']}: {_taken_later(taken=taken)}"
-            )
-    if taken is False:
-        raise typer.Exit(terminal.PROBLEM)
-
-
-IntegrationName = Annotated[Integration, typer.Argument(metavar="INTEGRATION", help="gotranscript, s3 or sheets.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the log.")]
-
-
-@app.command()
-def enable(
-    integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
-) -> None:
-    """Take an integration back into use.
-
-    After a rollback, a pause or `disable`; what a rollback rejected is requeued.
-
-    \b
-    tfwatch enable gotranscript
-    """
-    _switch("enable", integration, reason, config, as_json=as_json)
-
-
-@app.command()
-def disable(
-    integration: IntegrationName, *, reason: Reason = "", config: ConfigFile = None, as_json: Json = False
-) -> None:
-    """Stop using an integration until `enable`.
-
-    Whatever the settings say; packages wait.
-
-    \b
-    tfwatch disable gotranscript --reason "the portal moves tonight"
-    """
-    _switch("disable", integration, reason, config, as_json=as_json)
-
-
-def _switch(command: Command, integration: Integration, reason: str, config: str | None, *, as_json: bool) -> None:
-    from tfwatch import ask
-    from tfwatch.look import open_view
-    from tfwatch.requests import Request
-
-    with opened(config) as view:
-        request = Request(command=command, user=ask.user_name(os.environ), integration=integration, reason=reason)
-        taken = ask.leave(view, request)
-        with closing(open_view(view.settings)) as after:
-            stand = after.stand(integration)
-    if as_json:
-        terminal.say_json({
-            "integration": integration.value, "taken": taken is True, "enabled": stand.enabled, "state": stand.state,
-            "source": stand.source, "reason": printable(stand.reason), "what_to_do": stand.what_to_do,
-        })  # fmt: skip
-    elif taken:
-        terminal.say(_standing(integration, command, stand))
-    else:
-        terminal.say(f"{integration}: {_taken_later(taken=taken)}")
-    if taken is False or (taken and command == "enable" and not stand.enabled):
-        raise typer.Exit(terminal.PROBLEM)
-
-
-def _standing(integration: Integration, command: Command, stand: Stand) -> str:
-    if command == "enable" and stand.state == "off":
-        return f"{integration}: enabled, but {stand.source} has it off: {stand.what_to_do}"
-    if command == "enable" and stand.state == "held":
-        return f"{integration}: enabled, but nothing can be sent yet: {stand.reason}"
-    why = f": {stand.reason}" if stand.reason and stand.state != "enabled" else ""
-    return f"{integration}: {stand.state} ({stand.source}){why}"
-
-
-def _taken_later(*, taken: bool | None) -> str:
-    if taken is None:
-        return "noted; no daemon is running, so it is done at the next start (systemctl start tfwatch)"
-    return "noted, but the daemon has not taken it up yet; look again in a moment: tfwatch status"
-
-
+app.command()(requeue)
+app.command()(enable)
+app.command()(disable)
 app.command("rotate-secret")(rotate_secret)
 app.command()(sandbox)
 

@@ -8,19 +8,16 @@ from typing import Annotated
 import typer
 
 from tfwatch import terminal
-from tfwatch.cli_view import settings_path
+from tfwatch.cli_view import ConfigFile, Json, settings_path
 
 
 def doctor(
     *,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
-    ] = None,
+    config: ConfigFile = None,
     send_test_alert: Annotated[
         bool, typer.Option("--send-test-alert", help="Also send a message to each address of alerts.urls.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Try out everything that deliveries need, on this machine and outside.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tfwatch import terminal
-from tfwatch.cli_view import opened
+from tfwatch.cli_view import ConfigFile, Json, opened
 
 
 def fsck(
@@ -17,11 +17,8 @@ def fsck(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe; the rest is said.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also hash every ZIP and make the index anew.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Ask neither S3 nor the sheet.")] = False,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
 ) -> None:
     """Compare folders, log.csv, its chain, the index, S3 and the sheet.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tfwatch import terminal
-from tfwatch.cli_view import opened
+from tfwatch.cli_view import ConfigFile, Json, opened
 
 
 def restore(
@@ -16,11 +16,8 @@ def restore(
     to: Annotated[
         str | None, typer.Option("--to", metavar="FOLDER", help="Put it there; else into delivered/, where it was.")
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
 ) -> None:
     """Bring a package back from its backup in S3.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfwatch import language, local_time, terminal
-from tfwatch.cli_view import refuse, settings_path
+from tfwatch.cli_view import ConfigFile, Json, refuse, settings_path
 
 if TYPE_CHECKING:
     from tfwatch.webhook_rotation import Rotation
@@ -28,11 +28,8 @@ def rotate_secret(
     path_token: Annotated[
         bool, typer.Option("--path-token", help="A token for the address, for callers that can't sign.")
     ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
 ) -> None:
     """Make a new secret for webhooks; shown this once.
 

@@ -1,11 +1,13 @@
-"""What several commands need: the settings they name, the spool these name, and ways to end with words."""
+"""What several commands need: common options, the settings they name, the spool these name, ways to end with words."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
 
 from tfwatch import language, local_time, terminal
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 CONFIG: Final = 78
 """The exit code for settings that can't be used."""
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Default: $TFWATCH_CONFIG, then /etc/tfwatch/config.yaml."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with stable keys.")]
 
 
 def settings_path(config: str | None) -> str:
