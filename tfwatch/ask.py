@@ -10,11 +10,11 @@ from typing import Final
 
 from tfwatch import requests
 from tfwatch.ledger.index import PackageState
-from tfwatch.look import Unavailable, View
+from tfwatch.look import HOW_TO_BE_LET_IN, Unavailable, View
 from tfwatch.model import Stage
 from tfwatch.requests import Request
 from tfwatch.spool.names import printable
-from tfwatch.story import requeue
+from tfwatch.story import cancel, requeue
 
 TAKEN_SECONDS: Final = 5.0
 """How long a running daemon may take to see a request."""
@@ -73,6 +73,31 @@ def check_requeue(view: View, state: PackageState, *, forced: bool) -> None:
         )
 
 
+def choose_to_cancel(view: View, word: str, *, accepted_too: bool) -> str:
+    """The name of the one file in outbox/ (or submitted/) that a word names; raises `NotPossible`."""
+    name = os.path.basename(word)
+    if not name or not view.places(name):
+        name = choose(view, word).name
+    places, shown = view.places(name), printable(name)
+    if Stage.OUTBOX in places:
+        return name
+    if Stage.SUBMITTED in places and accepted_too:
+        return name
+    if Stage.SUBMITTED in places:
+        order = next((f" as order {printable(state.order_id)}" for state in view.find(name) if state.order_id), "")
+        raise NotPossible(
+            f"{shown}: was accepted already{order}, and that order goes on at the service, where only they can cancel "
+            f"it; to stop following it here and keep its ZIP in rejected/: {printable(cancel(name, force=True))}"
+        )
+    if Stage.CLAIMED in places:
+        raise NotPossible(f"{shown}: is being sent, or may have been: see what becomes of it: tfwatch why {shown}")
+    if Stage.REJECTED in places:
+        raise NotPossible(f"{shown}: lies in rejected/ already, so it is not sent")
+    if Stage.DELIVERED in places:
+        raise NotPossible(f"{shown}: is delivered, which nobody can take back; see: tfwatch why {shown}")
+    raise NotPossible(f"{shown}: is in no folder any more, so it is not sent; see: tfwatch why {shown}")
+
+
 def leave(view: View, request: Request) -> bool | None:
     """Leave a request on disk: True once the daemon took it, False when it didn't in time, None with none running.
 
@@ -85,7 +110,7 @@ def leave(view: View, request: Request) -> bool | None:
         name = requests.leave(folders, request)
     except PermissionError:
         user = f"user {os.geteuid()}"
-        raise Unavailable(f"{folders.requests}: {user} may not write there; run the command with sudo") from None
+        raise Unavailable(f"{folders.requests}: {user} may not write there; {HOW_TO_BE_LET_IN}") from None
     if not view.running:
         return None
     deadline = time.monotonic() + TAKEN_SECONDS

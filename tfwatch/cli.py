@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tfwatch import __version__, terminal
-from tfwatch.cli_ask import disable, enable, requeue
+from tfwatch.cli_ask import cancel, disable, enable, requeue
 from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_restore import restore
@@ -203,6 +203,7 @@ app.command()(restore)
 # --- asking the daemon ------------------------------------------------------------------------------------------------
 
 app.command()(requeue)
+app.command()(cancel)
 app.command()(enable)
 app.command()(disable)
 app.command("rotate-secret")(rotate_secret)

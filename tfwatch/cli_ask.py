@@ -1,4 +1,4 @@
-"""`tfwatch requeue`, `enable` and `disable`: the command line of asking the daemon for something."""
+"""`tfwatch requeue`, `cancel`, `enable` and `disable`: the command line of asking the daemon for something."""
 
 from __future__ import annotations
 
@@ -67,6 +67,56 @@ def requeue(
                 else f"{package['package']}: {_taken_later(taken=taken)}"
             )
     if taken is False:
+        raise typer.Exit(terminal.PROBLEM)
+
+
+def cancel(
+    words: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, or SHA-256 digits of known ones.")],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what was accepted: its order goes on, and is not followed any more.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Keep packages that wait in outbox/ from being sent: they go to rejected/.
+
+    All of them, or none if one can't be. It is for what others have dropped, too, which mv can't take out of outbox/.
+
+    \b
+    tfwatch cancel interview_v2.zip
+    tfwatch cancel --force interview_v2.zip     stop following an order
+    """
+    from tfwatch import ask
+    from tfwatch.requests import Request
+
+    with opened(config) as view:
+        names, refused = [], []
+        for word in words:
+            try:
+                names.append(ask.choose_to_cancel(view, word, accepted_too=force))
+            except ask.NotPossible as error:
+                refused.append(str(error))
+        if refused:
+            terminal.fail(*refused, "nothing was cancelled")
+        request = Request(command="cancel", user=ask.user_name(os.environ), names=tuple(names), forced=force)
+        taken = ask.leave(view, request)
+        packages = [{"package": printable(name), "now_in": [p.value for p in view.places(name)]} for name in names]
+    missed = [package["package"] for package in packages if taken and "rejected" not in package["now_in"]]
+    if as_json:
+        terminal.say_json({"taken": taken is True, "packages": packages})
+    else:
+        for package in packages:
+            name, place = package["package"], " and ".join(f"{p}/" for p in package["now_in"]) or "no folder"
+            if not taken:
+                terminal.say(f"{name}: {_taken_later(taken=taken)}")
+            elif name in missed:
+                terminal.say(
+                    f"{name}: not cancelled, now in {place}; the journal says why: journalctl -u tfwatch -n 20"
+                )
+            else:
+                terminal.say(f"{name}: cancelled, now in {place}")
+    if taken is False or missed:
         raise typer.Exit(terminal.PROBLEM)
 
 

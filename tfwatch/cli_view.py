@@ -45,7 +45,7 @@ def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
     from tfwatch import look
     from tfwatch.settings_problems import ConfigError
 
-    read = look.settings_with_problems if tolerant else look.settings
+    read = look.settings_with_problems if tolerant else look.settings_to_look
     path = settings_path(config)
     try:
         known = read(path, os.environ)
@@ -60,7 +60,7 @@ def opened(config: str | None, *, tolerant: bool = False) -> Iterator[View]:
             refuse(known.problems)
         terminal.fail(str(error))
     except PermissionError as error:
-        terminal.fail(f"{error.filename}: user {os.geteuid()} may not read it; run the command with sudo")
+        terminal.fail(f"{error.filename}: user {os.geteuid()} may not read it; {look.HOW_TO_BE_LET_IN}")
 
 
 def refuse(problems: Iterable[Problem]) -> NoReturn:

@@ -115,7 +115,7 @@ class Daemon:
         )
         self.outbox = Outbox(desk, self.workshop.waiting, self.workshop.admission, dispatch=self.workshop.dispatch)
         self.watch = Watch(self._bell, folders, desk, config_folder)
-        self._operate = Operate(desk, switches, rollback)
+        self._operate = Operate(desk, switches, rollback, moved=self.workshop.look_for_moves)
         self._gate = switches[Integration.GOTRANSCRIPT]
         self._forwarding = Forwarding(self.outbox, self.workshop, self._gate, rollback)
 

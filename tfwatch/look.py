@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import pwd
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from tfwatch.config import Config
 from tfwatch.language import tr
@@ -20,7 +20,7 @@ from tfwatch.ledger.index import Index, PackageState
 from tfwatch.ledger.log import LogDamaged, Position, read_log
 from tfwatch.ledger.rows import BadRow, decode
 from tfwatch.model import DeliveryRecord, Integration, Stage
-from tfwatch.settings_file import load
+from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_layers import Layers
 from tfwatch.settings_problems import ConfigError, Problem
 from tfwatch.spool import lock
@@ -31,6 +31,9 @@ from tfwatch.wording import held_since
 _REPLAY_ROWS: Final = 5000
 _CHUNK: Final = 4 << 20
 _MOST_NAMES: Final = 20_000
+HOW_TO_BE_LET_IN: Final = (
+    "run the command with sudo, or become an operator: sudo adduser NAME tfwatch-ops, then log in anew"
+)
 _SERVICE_CREDENTIALS: Final = "/run/credentials/tfwatch.service"
 
 
@@ -65,8 +68,25 @@ class Stand:
 
 
 def settings(path: str, environ: Mapping[str, str]) -> Settings:
-    """Read the settings; raises `ConfigError`."""
-    loaded = load(path, environ=_with_credentials(environ))
+    """Read the settings, as the daemon would; raises `ConfigError`."""
+    return _settings(load(path, environ=_with_credentials(environ)))
+
+
+def settings_to_look(path: str, environ: Mapping[str, str]) -> Settings:
+    """Read the settings to look at the spool they name, without the secrets if it is another user's.
+
+    Raises `ConfigError`.
+    """
+    try:
+        return settings(path, environ)
+    except ConfigError:
+        root = Layers(path, environ, bystander=True).get("spool.root", Config().spool.root)
+        if not isinstance(root, str) or not is_anothers(root):
+            raise
+    return _settings(load(path, environ=environ, bystander=True))
+
+
+def _settings(loaded: Loaded) -> Settings:
     return Settings(
         path=loaded.path, config=loaded.config, sources=loaded.sources, warnings=loaded.warnings, files=loaded.files
     )
@@ -85,7 +105,7 @@ def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
     Raises `ConfigError` when the file can't be read at all or does not say where the spool is.
     """
     try:
-        return settings(path, environ)
+        return settings_to_look(path, environ)
     except ConfigError as error:
         layers = Layers(path, _with_credentials(environ))
         root = layers.get("spool.root", Config().spool.root)
@@ -155,6 +175,9 @@ class View:
         """Where an integration stands by the log and config.yaml."""
         section = getattr(self.settings.config.integrations, integration.value)
         missing = section.held_because if integration is Integration.GOTRANSCRIPT else None
+        if missing and is_anothers(self.folders.root):
+            # Only the daemon knows what it was given.
+            missing = str(said["reason"]) if (said := self._daemon_says(integration)).get("state") == "held" else None
         source = self.settings.sources.get(f"integrations.{integration.value}.enabled", "default")
         held = self.index.integration(integration)
         if held.held:
@@ -168,6 +191,20 @@ class View:
         if missing:
             return Stand(enabled=False, state="held", source=source, reason=missing)
         return Stand(enabled=True, state="enabled", source=source)
+
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        """What the running daemon shows of itself; empty in its first moments, and when none runs."""
+        try:
+            with open(self.folders.state, encoding="utf-8") as file:
+                shown = json.load(file) if self.running else {}
+        except (FileNotFoundError, ValueError):
+            return {}
+        return shown if isinstance(shown, dict) else {}
+
+    def _daemon_says(self, integration: Integration) -> Mapping[str, Any]:
+        said: Mapping[str, Any] = self.shown.get("integrations", {}).get(integration.value, {})
+        return said
 
     def listing(self, stage: Stage) -> Listing:
         """What lies in a stage's folder; nothing when the folder isn't there."""
@@ -229,34 +266,12 @@ def _lines_with(block: bytes, needles: list[bytes]) -> Iterator[bytes]:
         yield block[start : block.find(b"\n", start) + 1]
 
 
-def unreadable(folders: Folders, listing: Listing) -> Iterator[tuple[str, str]]:
-    """Packages in the outbox that may not be read, and what would let them be."""
-    for entry in listing.entries:
-        path = folders.path(Stage.OUTBOX, entry.name)
-        if not os.access(path, os.R_OK, effective_ids=True) and os.path.lexists(path):
-            yield entry.name, describe_unreadable(folders, entry.name)
-
-
-def describe_unreadable(folders: Folders, name: str) -> str:
-    """Why the daemon can't read a file of the outbox, and the command that mends it."""
-    path = folders.path(Stage.OUTBOX, name)
-    who = folders.describe(Stage.OUTBOX, name)
-    return tr("can't be read ({who}); let the daemon read it: chmod a+r '{path}'", who=who, path=path)
-
-
-def unfinished_why(folders: Folders, name: str, *, settle_seconds: float) -> str:
-    """Why a file of the outbox does not count as finished; empty when it does. Raises OSError, `NotAPackage`."""
-    # Reading ZIPs is not needed by any other command.
-    from tfwatch.spool.intake import ignore_lease_signals, probe
-
-    ignore_lease_signals()
-    fd = folders.open(Stage.OUTBOX, name)
+def is_anothers(root: str) -> bool:
+    """Whether a spool belongs to a user whom this process can't become, so that it may know less than the daemon."""
     try:
-        info = os.fstat(fd)
-        still = time.time() - max(info.st_mtime, info.st_ctime)
-        return probe(fd, still_seconds=max(0.0, still), settle_seconds=settle_seconds).why
-    finally:
-        os.close(fd)
+        return os.geteuid() not in (0, os.stat(os.path.dirname(Folders(root).lock)).st_uid)
+    except OSError:
+        return False
 
 
 def _become_owner(folders: Folders) -> None:
@@ -300,8 +315,10 @@ def _require_access(folders: Folders) -> None:
             f"{folders.root}: there is no such folder; spool.root in config.yaml names it, and "
             f"this makes it: sudo install -d -o tfwatch -g tfwatch -m 2770 {folders.root}"
         )
+    if not os.access(folders.root, os.X_OK, effective_ids=True):
+        raise Unavailable(f"{folders.root}: user {os.geteuid()} may not look into it; {HOW_TO_BE_LET_IN}")
     if os.path.isdir(private) and not os.access(private, os.R_OK | os.X_OK, effective_ids=True):
-        raise Unavailable(f"{private}: user {os.geteuid()} may not look into it; run the command with sudo")
+        raise Unavailable(f"{private}: user {os.geteuid()} may not look into it; {HOW_TO_BE_LET_IN}")
 
 
 def _read_index(folders: Folders, *, running: bool) -> tuple[Index, str]:

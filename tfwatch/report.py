@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,12 +12,13 @@ from tfwatch import __version__
 from tfwatch.language import ntr, number, tr
 from tfwatch.ledger.index import PackageState
 from tfwatch.local_time import midnight
-from tfwatch.look import View, unreadable
+from tfwatch.look import View
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
 from tfwatch.seen import day_in_words, figures
 from tfwatch.spool.names import printable
 from tfwatch.story import Scene, next_step
 from tfwatch.story_lines import When
+from tfwatch.unsent import unreadable
 from tfwatch.wording import integration_state, kind_of_file, seconds, work_in_words
 
 _MOST_LISTED: Final = 20
@@ -48,7 +48,7 @@ def scene_of(view: View, state: PackageState) -> Scene:
 
 def assemble(view: View, now: datetime, when: When) -> Document:
     """The whole status as plain values; its keys are stable. Names are printable, moments RFC 3339."""
-    shown = _shown(view) if view.running else {}
+    shown = view.shown
     listing = view.listing(Stage.OUTBOX)
     blocked = list(islice(unreadable(view.folders, listing), _MOST_LISTED))
     integrations = shown.get("integrations") or {name.value: _integration(view, name) for name in Integration}
@@ -78,16 +78,6 @@ def assemble(view: View, now: datetime, when: When) -> Document:
     document["metrics"] = figures(view, document, shown, now)
     document["needs_a_person"] = list(_needs(view, document))
     return document
-
-
-def _shown(view: View) -> Document:
-    """The daemon's own document; empty in its first moments."""
-    try:
-        with open(view.folders.state, encoding="utf-8") as file:
-            shown = json.load(file)
-    except (FileNotFoundError, ValueError):
-        return {}
-    return shown if isinstance(shown, dict) else {}
 
 
 def _daemon(view: View, shown: Mapping[str, Any]) -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import secrets
 import time
@@ -14,7 +15,7 @@ from tfwatch.model import Integration
 from tfwatch.spool.folders import Folders
 from tfwatch.spool.names import printable
 
-Command = Literal["requeue", "backup", "enable", "disable"]
+Command = Literal["requeue", "cancel", "backup", "enable", "disable"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -25,7 +26,10 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One command: `requeue` (which may force a second order) and `backup` name packages, the others an integration."""
+    """One command: `requeue` (which may force a second order) and `backup` name packages, the switches an integration.
+
+    `cancel` names files of outbox/, as they lie there; `forced`: of submitted/, too.
+    """
 
     command: Command
     user: str
@@ -49,15 +53,20 @@ def put(folders: Folders, name: str, request: Request) -> None:
 
 
 def read(folders: Folders, name: str) -> Request:
-    """Read one back; raises `BadRequest`, OSError."""
+    """Read one back; raises `BadRequest`, OSError.
+
+    Whose file it is, that user asked. Only what lies there as the daemon's own says by itself who did: root's commands
+    leave it so, and the daemon, what is left of a request.
+    """
     try:
-        raw = json.loads(folders.read_request(name))
+        content, owner = folders.read_request(name)
+        raw = json.loads(content)
         command = raw["command"]
         if command not in get_args(Command):
             raise ValueError(f"no such command: {command!r}")
         return Request(
             command=command,
-            user=str(raw["user"]),
+            user=str(raw["user"]) if owner in (0, os.geteuid()) else _user_name(owner),
             names=tuple(map(_file_name, raw.get("names", ()))),
             sha256s=tuple(map(_sha256, raw.get("sha256s", ()))),
             integration=Integration(raw["integration"]) if raw.get("integration") else None,
@@ -66,6 +75,13 @@ def read(folders: Folders, name: str) -> Request:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadRequest(f"{printable(name)}: not a request of tfwatch's: {error}") from error
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _file_name(name: str) -> str:

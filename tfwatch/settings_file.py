@@ -56,19 +56,21 @@ def language_of(path: str) -> Language:
     return "pt-BR" if found else "en"
 
 
-def load(path: str, *, environ: Mapping[str, str]) -> Loaded:
+def load(path: str, *, environ: Mapping[str, str], bystander: bool = False) -> Loaded:
     """Read and check everything. Reads files, changes nothing.
+
+    `bystander`: whoever looks is not the daemon: that it has no secret of which they know nothing is not concluded.
 
     For every key the first of these that has it wins: the environment, `.env` beside the file, for secrets
     `$CREDENTIALS_DIRECTORY` and the `_file` key, the file itself, the default. Relative names of files in the
     settings count from the settings file's folder. Raises `ConfigError` with all problems, and nothing else.
     """
-    layers = Layers(path, environ)
+    layers = Layers(path, environ, bystander=bystander)
     problems = list(layers.problems)
     config, wrong = _validated(layers)
     problems += wrong
     if layers.sound:
-        problems += _contradictions(config, layers, broken={problem.key for problem in problems})
+        problems += _contradictions(config, layers, broken={problem.key for problem in problems} | layers.withheld)
     files = tuple(dict.fromkeys(layers.files))
     if problems:
         raise ConfigError(sorted(problems, key=lambda at: (at.file != path, at.file, at.line or 0)), files)

@@ -16,6 +16,7 @@ from tfwatch.settings_problems import Path, Problem
 from tfwatch.settings_sources import (
     SECRETS,
     VARIABLES,
+    Forbidden,
     Missing,
     Origin,
     SecretKey,
@@ -41,7 +42,8 @@ class Layers:
     absolute paths that were read or looked for. `sound`: False when config.yaml itself could not be read.
     """
 
-    def __init__(self, path: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: str, environ: Mapping[str, str], *, bystander: bool = False) -> None:
+        """`bystander`: whoever looks isn't the daemon, so a secret that they may not read is no problem of its own."""
         self.path = path
         self.folder = os.path.dirname(os.path.abspath(path))
         dotenv = os.path.join(self.folder, ".env")
@@ -50,11 +52,12 @@ class Layers:
         self.warnings: list[str] = []
         self.origins: dict[str, Origin] = {}
         self._is_public = False
+        self._bystander = bystander
         tree = self._read_file()
         self.data, self.sound, self._lines = tree.data, tree.sound, tree.lines
         self.problems += tree.problems
         self._environ = environ
-        variables = read_variables(environ, dotenv)
+        variables = read_variables(environ, dotenv, bystander=bystander)
         self.problems += variables.problems
         self.warnings += variables.warnings
         self._variables = variables.found
@@ -64,6 +67,11 @@ class Layers:
             self._take_secret(secret)
         if self._is_public and any(self.get(secret.key) and secret.key not in self.origins for secret in SECRETS):
             self.warnings.append(public_warning(path))
+
+    @property
+    def withheld(self) -> set[str]:
+        """Secrets that whoever looks can't see, though the daemon may have them: keys, all that have no value here."""
+        return {secret.key for secret in SECRETS if self._bystander and not self.get(secret.key)}
 
     # --- looking up
 
@@ -150,6 +158,8 @@ class Layers:
             except Missing:
                 continue
             except Unreadable as error:
+                if self._bystander and isinstance(error, Forbidden):
+                    return True
                 self._refuse(secret.key, origin, error.message, error.hint)
             else:
                 self._set_content(secret, text, origin)
@@ -184,7 +194,9 @@ class Layers:
             text = read_text(path)
         except Unreadable as error:
             self.remove(tuple(secret.key.split(".")))
-            if os.path.isabs(name):
+            if self._bystander and isinstance(error, Forbidden):
+                pass
+            elif os.path.isabs(name):
                 self._refuse(key, named, f"{path}: {error.message}", error.hint)
             else:
                 # the name is not shown: it may be the secret itself, put in the wrong place

@@ -94,6 +94,10 @@ class Unreadable(Exception):
         self.line = line
 
 
+class Forbidden(Unreadable):
+    """This user may not read it; another one may."""
+
+
 class Missing(Unreadable):
     """No file of that name."""
 
@@ -113,7 +117,7 @@ def read_text(path: str) -> Text:
         raise Missing(tr("no such file"), tr("make it, or correct the name")) from None
     except PermissionError:
         said = tr("user {user} may not read it", user=os.geteuid())
-        raise Unreadable(said, tr("look at its owner and mode: namei -l {path}", path=quoted)) from None
+        raise Forbidden(said, tr("look at its owner and mode: namei -l {path}", path=quoted)) from None
     # ValueError: a name with a NUL or half a surrogate pair
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else tr("not a file's name")
@@ -140,8 +144,11 @@ class Variables:
     warnings: tuple[str, ...] = ()
 
 
-def read_variables(environ: Mapping[str, str], dotenv_path: str) -> Variables:
-    """Our variables from the environment, else from `.env` if there is one. An empty value counts as not set."""
+def read_variables(environ: Mapping[str, str], dotenv_path: str, *, bystander: bool = False) -> Variables:
+    """Our variables from the environment, else from `.env` if there is one. An empty value counts as not set.
+
+    `bystander`: a `.env` that this user may not read is no problem.
+    """
     found: dict[str, tuple[str, Origin]] = {}
     problems: list[Problem] = []
     warnings: list[str] = []
@@ -150,7 +157,8 @@ def read_variables(environ: Mapping[str, str], dotenv_path: str) -> Variables:
     except Missing:
         pass
     except Unreadable as error:
-        problems.append(Problem(file=dotenv_path, line=error.line, message=error.message, hint=error.hint))
+        if not (bystander and isinstance(error, Forbidden)):
+            problems.append(Problem(file=dotenv_path, line=error.line, message=error.message, hint=error.hint))
     else:
         for name, value, line in _assignments(dotenv.text, dotenv_path, problems):
             if name in _ALL_VARIABLES:

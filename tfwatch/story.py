@@ -201,6 +201,11 @@ def requeue(name: str, *, force: bool = False) -> str:
     return _command("requeue", *(["--force"] if force else []), name=name)
 
 
+def cancel(name: str, *, force: bool = False) -> str:
+    """The command that cancels a package, as a shell takes it."""
+    return _command("cancel", *(["--force"] if force else []), name=name)
+
+
 def restore(name: str) -> str:
     """The command that brings a package back from its backup, as a shell takes it."""
     return _command("restore", name=name)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tfwatch.language import number, tr
-from tfwatch.look import View, describe_unreadable, unfinished_why
+from tfwatch.look import View
 from tfwatch.model import Integration, Stage, parse_rfc3339, rfc3339
 from tfwatch.report import scene_of
 from tfwatch.spool.listing import NotAPackage, kind_of
 from tfwatch.spool.names import counts, printable
 from tfwatch.story import Story, tell
 from tfwatch.story_lines import When
+from tfwatch.unsent import describe_unreadable, unfinished_why
 from tfwatch.wording import integration_state, kind_of_file
 
 _MOST_STORIES: Final = 20

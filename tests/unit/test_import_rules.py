@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "observe.figures_file",
     ),
     "alerts": ("observe.alert*", "observe.channel", "observe.conditions*", "observe.limits", "observe.notices"),
-    "reading": ("look", "report", "seen", "story", "story_lines", "why"),
+    "reading": ("look", "report", "seen", "story", "story_lines", "unsent", "why"),
     "web": ("web", "web.*"),
     "composition": ("app", "connections"),
     "sandbox": ("sandbox", "sandbox.*"),

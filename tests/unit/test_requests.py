@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ SHA = "0123456789abcdef" * 4
 NAMES = st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw).map(os.fsdecode)
 REQUESTS = st.builds(
     Request,
-    command=st.sampled_from(["requeue", "backup", "enable", "disable"]),
+    command=st.sampled_from(["requeue", "cancel", "backup", "enable", "disable"]),
     user=st.text(st.characters(exclude_categories=())),
     names=st.lists(NAMES, max_size=3).map(tuple),
     sha256s=st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True), max_size=3).map(tuple),
@@ -110,3 +111,13 @@ def test_a_request_that_is_gone_is_said(folders: Folders) -> None:
     """Taken meanwhile: the caller goes on with the next."""
     with pytest.raises(FileNotFoundError):
         read(folders, "gone.json")
+
+
+@pytest.mark.root
+def test_whose_file_it_is_asked_for_it(folders: Folders) -> None:
+    """What another user's request file says of its user is not believed; the daemon's own and root's are."""
+    for owner, told in ((65534, pwd.getpwuid(65534).pw_name), (54321, "user 54321"), (0, "me")):
+        name = leave(folders, Request(command="cancel", user="me", names=("a.zip",)))
+        os.chown(os.path.join(folders.requests, name), owner, -1)
+        assert told == read(folders, name).user
+        folders.drop_request(name)

@@ -122,10 +122,9 @@ class Admission:
 
     def tell_unreadable(self, claim: Claim, error: OSError) -> None:
         """Say that what waits in claimed/ can't be read now, and what mends that."""
-        path = printable(self._desk.folders.path(Stage.CLAIMED, claim.name))
         logger.bind(**fields_of(self._desk.index, claim.name)).warning(
-            "claimed/{}: can't be read ({}), and it may have been sent; it waits there: chmod a+r '{}'",
-            printable(claim.name), error.strerror, path,
+            "claimed/{}: can't be read ({}), and it may have been sent; it waits there: {}",
+            printable(claim.name), error.strerror, self._desk.folders.how_to_let_read(Stage.CLAIMED, claim.name),
         )  # fmt: skip
 
     def _hash_claimed(self, claim: Claim) -> Sha256:

@@ -310,8 +310,8 @@ class Outbox:
             who = self._desk.folders.describe(Stage.OUTBOX, name)
         except FileNotFoundError:
             return
-        path = printable(self._desk.folders.path(Stage.OUTBOX, name))
-        self._tell(name, tr("can't be read ({who}); let the daemon read it: chmod a+r '{path}'", who=who, path=path))
+        mend = self._desk.folders.how_to_let_read(Stage.OUTBOX, name)
+        self._tell(name, tr("can't be read ({who}); let the daemon read it: {mend}", who=who, mend=mend))
 
     def _report_hollow(self, name: str, policy: Policy) -> None:
         self._tell(

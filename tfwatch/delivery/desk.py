@@ -18,6 +18,7 @@ from loguru import logger
 
 from tfwatch import disk
 from tfwatch.delivery import reasons
+from tfwatch.delivery.cancelled import Cancellations
 from tfwatch.delivery.in_work import InWork
 from tfwatch.delivery.journal import fields, fields_of, sentence
 from tfwatch.delivery.whereabouts import Whereabouts, package_of
@@ -69,6 +70,7 @@ class Desk:
         self.folders = folders
         self.index = index
         self.in_work = InWork()
+        self.cancelled = Cancellations()
         self.disk_full_since: str | None = None
         self.while_waiting: Callable[[], None] = lambda: None
         self._log = log
@@ -238,7 +240,7 @@ class Desk:
 
     def _requeue_as_next(self, state: PackageState, stage: Stage, *, actor: Actor, forced: bool, why: str) -> bool:
         """Another package of that name waits in the outbox: this one takes the next free name where it lies first."""
-        name = self._next_name(state.name, leaving=stage)
+        name = self.next_name(state.name, leaving=stage)
         here = Whereabouts(file=stage, log=stage, status=state.status)
         self._log_new_name(package_of(state), name, here, lies_in=Stage.OUTBOX)
         try:
@@ -278,14 +280,14 @@ class Desk:
 
     def _make_way(self, package: Package, where: Whereabouts, target: Stage, reason: str | None) -> Whereabouts:
         """Somebody put another file in the way: log the next free name first, then move under it."""
-        name = self._next_name(package.name, leaving=where.file)
+        name = self.next_name(package.name, leaving=where.file)
         there = Whereabouts(file=target, log=target, status=where.status)
         self._log_new_name(package, name, there, lies_in=target)
         self._write_reason(name, reasons.renamed(reason, was=package.name, name=name) if reason else None)
         self.move(where.file, package.name, target, name)
         return replace(there, name=name)
 
-    def _next_name(self, name: str, *, leaving: Stage) -> str:
+    def next_name(self, name: str, *, leaving: Stage) -> str:
         """The next free name, held for as long as the one it is to replace: by whoever works on the package."""
         while True:
             free = self.folders.free_name(name, leaving=leaving, taken=self.in_work.__contains__)

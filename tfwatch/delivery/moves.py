@@ -12,6 +12,7 @@ from loguru import logger
 
 from tfwatch import disk
 from tfwatch.delivery import reasons
+from tfwatch.delivery.cancelled import cancelled_in_words
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields, fields_of
 from tfwatch.delivery.progress import Board
@@ -180,7 +181,8 @@ class Moves:
         trace_id = self._desk.index.calls.awaited_trace(name) or TraceId(secrets.token_hex(16))
         package = Package(name=name, sha256=sha256, bytes=size, trace_id=trace_id)
         where = Whereabouts(file=stage, log=Stage.OUTBOX, status=Status.WAITING)
-        self._log_move(package, where, stage, write_detail(moved_in_words(Stage.OUTBOX, stage), dropped=name))
+        dropped, words = self._in_words(stage, name, Stage.OUTBOX)
+        self._log_move(package, where, stage, write_detail(words, dropped=dropped))
         self._follow(package, stage, order_id="")
 
     def _moved(self, stage: Stage, name: str, state: PackageState) -> None:
@@ -189,10 +191,16 @@ class Moves:
         if was:
             package = Package(name=name, sha256=package.sha256, bytes=package.bytes, trace_id=package.trace_id)
         where = Whereabouts(file=stage, log=state.stage, status=state.status)
-        self._log_move(package, where, stage, write_detail(moved_in_words(state.stage, stage), was=was))
+        self._log_move(package, where, stage, write_detail(self._in_words(stage, name, state.stage)[1], was=was))
         if state.stage is Stage.REJECTED:
             self._desk.folders.remove_reason(state.name)
         self._follow(package, stage, order_id=state.order_id)
+
+    def _in_words(self, stage: Stage, name: str, source: Stage | None) -> tuple[str, str]:
+        """The name a file had before it appeared there, and what was done, by whom."""
+        if (cancelled := self._desk.cancelled.of(stage, name)) is not None:
+            return cancelled.was, cancelled_in_words(cancelled, source)
+        return name, moved_in_words(source, stage)
 
     def _finish(self, stage: Stage, state: PackageState, name: str) -> None:
         """A crash came between the fact and the rename."""
@@ -212,6 +220,7 @@ class Moves:
             content = self._desk.index.content(package.sha256)
             reason = reasons.put_here(package.name, accepted=content.accepted_as is not None and not content.unknown)
         self._desk.settle(package, Event.MOVED, where, to=stage, actor=Actor.OPERATOR, detail=detail, reason=reason)
+        self._desk.cancelled.forget(package.name)
 
     def _follow(self, package: Package, stage: Stage, *, order_id: str) -> None:
         if stage is Stage.DELIVERED:
@@ -245,6 +254,9 @@ class Moves:
             return False  # it may lie under the mount
         if self._is_in_place(stage, name):
             return True  # it lay under one that was just taken off
+        if any(self._lies(Stage.REJECTED, came) for came in self._desk.cancelled.came_of(name)):
+            self._soon = True
+            return False  # it came into rejected/ after this sweep had looked there
         back = self._in_outbox(state)
         if back is not None and stage in (Stage.OUTBOX, Stage.CLAIMED):
             return True  # it is claimed from there, and goes on from where the log has it
@@ -331,8 +343,9 @@ class Moves:
         if isinstance(error, PermissionError):
             text = tr(
                 "{stage}/{name}: can't be read ({who}); it is not known what was moved there, and looked at again at "
-                "each rescan: let the daemon read it: chmod a+r '{path}'",
-                stage=stage, name=printable(name), who=self._desk.folders.describe(stage, name), path=path,
+                "each rescan: let the daemon read it: {mend}",
+                stage=stage, name=printable(name), who=self._desk.folders.describe(stage, name),
+                mend=self._desk.folders.how_to_let_read(stage, name),
             )  # fmt: skip
         else:
             text = tr(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from loguru import logger
 
 from tfwatch import disk, requests
+from tfwatch.delivery.cancel import cancel
 from tfwatch.delivery.desk import Desk
 from tfwatch.delivery.journal import fields
 from tfwatch.delivery.rollback import Rollback
@@ -23,10 +24,19 @@ from tfwatch.spool.names import printable
 class Operate:
     """Takes request files. Doing one twice is doing it once: a crash may come before it is removed."""
 
-    def __init__(self, desk: Desk, switches: Mapping[Integration, Switch], rollback: Rollback) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        switches: Mapping[Integration, Switch],
+        rollback: Rollback,
+        *,
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`moved`: something was brought where a person's own `mv` would have: have it seen and logged."""
         self._desk = desk
         self._switches = switches
         self._rollback = rollback
+        self._moved = moved
         self.is_waiting = False
 
     def take_all(self) -> bool:
@@ -75,6 +85,9 @@ class Operate:
             if not left:
                 return None
             return replace(request, names=tuple(n for n, _ in left), sha256s=tuple(sha for _, sha in left))
+        if request.command == "cancel":
+            busy = tuple(name for name in request.names if not self._cancel(name, request))
+            return replace(request, names=busy) if busy else None
         return None if self._switch(request) else request
 
     def _switch(self, request: Request) -> bool:
@@ -93,6 +106,12 @@ class Operate:
         elif switch.look():
             switch.lift(self._desk, actor=Actor.OPERATOR, why=why)
         return True
+
+    def _cancel(self, name: str, request: Request) -> bool:
+        with self._desk.in_work.holding(name) as mine:
+            if mine and cancel(self._desk, name, user=request.user, accepted_too=request.forced):
+                self._moved()
+        return mine
 
     def _requeue(self, name: str, sha256: str, request: Request) -> bool:
         with self._desk.in_work.holding(name) as mine:

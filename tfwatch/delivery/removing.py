@@ -153,6 +153,6 @@ def _unreadable(desk: Desk, state: PackageState, error: OSError) -> Exception:
         return NotRemoved()  # another program holds a lease on it; the kernel ends that within 45 s
     if isinstance(error, PermissionError):
         assert state.stage is not None
-        path = printable(desk.folders.path(state.stage, state.name))
-        return NotRemoved(tr("it can't be read: let the daemon read it: chmod a+r '{path}'", path=path))
+        mend = desk.folders.how_to_let_read(state.stage, state.name)
+        return NotRemoved(tr("it can't be read: let the daemon read it: {mend}", mend=mend))
     return NotRemoved(tr("it can't be read: {error}; see dmesg for what the disk says", error=error.strerror))

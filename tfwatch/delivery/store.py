@@ -172,10 +172,9 @@ class Store:
             logger.warning("{}/{}: vanished before it was backed up", where.file, printable(state.name))
             return None
         except PermissionError as error:
-            path = printable(self._desk.folders.path(where.file, state.name))
             said = tr(
-                "it can't be read: {error}; let the daemon's user read it: chmod a+r '{path}'",
-                error=error.strerror, path=path,
+                "it can't be read: {error}; let the daemon's user read it: {mend}",
+                error=error.strerror, mend=self._desk.folders.how_to_let_read(where.file, state.name),
             )  # fmt: skip
             return self._not_to_be_had(state, where, said)
         except BlockingIOError:

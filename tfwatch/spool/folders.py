@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 
 from tfwatch.language import number, tr
 from tfwatch.model import Stage
+from tfwatch.spool.access import inherits_rights, what_lets_read
 from tfwatch.spool.durable import HALF_WRITTEN
 from tfwatch.spool.filesystem import mount_of, sees_every_writer
 from tfwatch.spool.listing import Entry, Listing, NotAPackage, entry_of, kind_of
@@ -74,7 +75,8 @@ class Folders(Removal):
 
     def _make(self, path: str, *, private: bool) -> None:
         try:
-            os.mkdir(path, 0o700 if private else 0o770)
+            # With 0700 operators could not look into it, whatever the ACL says that it inherits.
+            os.mkdir(path, 0o770 if not private else 0o750 if inherits_rights(os.path.dirname(path)) else 0o700)
         except FileExistsError:
             if not os.path.isdir(path):
                 raise SpoolUnusable(
@@ -191,6 +193,15 @@ class Folders(Removal):
             owner=f"{info.st_uid}:{info.st_gid}",
             mode=f"{stat.S_IMODE(info.st_mode):04o}",
         )
+
+    def how_to_let_read(self, stage: Stage, name: str) -> str:
+        """The command, for a file's owner or root, after which the daemon, whose folder it is, may read it."""
+        path = self._at(stage, name)
+        try:
+            chmod = what_lets_read(path, os.stat(os.path.dirname(path)).st_uid)
+        except OSError:
+            chmod = "chmod a+r"
+        return f"{chmod} '{printable(self.path(stage, name))}'"
 
     def how_to_let_go(self, stage: Stage, name: str, error: PermissionError) -> str:
         """The command after which a file that we may not rename out of its folder can be."""

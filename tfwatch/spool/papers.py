@@ -63,11 +63,11 @@ class Papers(Places):
         """
         self._sync(self._in(REQUESTS))
 
-    def read_request(self, name: str) -> bytes:
-        """What a request file holds; at most 1 MiB of it."""
+    def read_request(self, name: str) -> tuple[bytes, int]:
+        """What a request file holds, at most 1 MiB of it, and whose it is (a user's number)."""
         fd = os.open(self._in(REQUESTS, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
-            return file.read(1 << 20)
+            return file.read(1 << 20), os.fstat(fd).st_uid
 
     def drop_request(self, name: str) -> None:
         """Remove a request that was carried out, for good: one that a power cut brought back would be done twice."""
