@@ -39,7 +39,7 @@ from tfwatch.observe.figures_file import FiguresFile
 from tfwatch.observe.health import Health
 from tfwatch.observe.logs import set_up
 from tfwatch.observe.metrics import snapshot_metrics
-from tfwatch.observe.notice import notifier, watchdog_seconds
+from tfwatch.observe.notice import notifier, status, watchdog_seconds
 from tfwatch.observe.present import Inside
 from tfwatch.settings_file import Loaded, language_of, load
 from tfwatch.settings_problems import ConfigError
@@ -70,7 +70,8 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
         for problem in error.problems:
             logger.error("{}", problem)
         logger.error("nothing was started: {} problem(s) in the configuration", len(error.problems))
-        return EXIT_CONFIG
+        more = f" (+{len(error.problems) - 1})" if len(error.problems) > 1 else ""
+        return _ended(EXIT_CONFIG, f"{error.problems[0]}{more}", environ)
     config = loaded.config
     speak(config)
     set_up(config.logging.level, config.logging.format, exec_id=exec_id, environ=environ)
@@ -91,23 +92,29 @@ def run(config_path: str, environ: Mapping[str, str]) -> int:
                 return _run_locked(folders, loaded, exec_id, environ, health, alerts)
     except SpoolUnusable as error:
         logger.error("{}", error)
-        return EXIT_CONFIG
+        return _ended(EXIT_CONFIG, error, environ)
     except ServiceError as error:
         logger.error("{}; {}", error, error.hint)
-        return EXIT_CONFIG
+        return _ended(EXIT_CONFIG, f"{error}; {error.hint}", environ)
     except lock.Locked as error:
         logger.error("{}", error)
-        return EXIT_LOCKED
+        return _ended(EXIT_LOCKED, error, environ)
     except LogDamaged as error:
         logger.critical("{}", error)
-        return EXIT_PROBLEM
+        return _ended(EXIT_PROBLEM, error, environ)
     except Exception as error:
         words = disk.told(error)
         if words is None:
             raise
         logger.critical("stopping: {}", words)
         logger.opt(exception=error).debug("it happened here")
-        return EXIT_PROBLEM
+        return _ended(EXIT_PROBLEM, words, environ)
+
+
+def _ended(code: int, why: object, environ: Mapping[str, str]) -> int:
+    """The exit code. What it is for stays in the status line, which people may read who may not read the journal."""
+    notifier(environ)(status(str(why)))
+    return code
 
 
 def _alerts(folders: Folders, config: Config) -> Alerts:

@@ -92,7 +92,7 @@ def test_ready_means_that_it_works(spool: Spool, systemd: NotifySocket) -> None:
 def test_never_ready_when_it_can_not_work(
     spool: Spool, systemd: NotifySocket, stack: ExitStack, broken: str, code: int
 ) -> None:
-    """A wrong configuration, a damaged log, a spool that another daemon holds: no READY=1, and the exit code."""
+    """A wrong configuration, a damaged log, a spool that another daemon holds: no READY=1, the exit code, and why."""
     if broken == "config":
         spool.configure(web={"port": "no"})
     elif broken == "log":
@@ -105,6 +105,8 @@ def test_never_ready_when_it_can_not_work(
     assert spool.process is not None
     assert code == spool.process.wait(60), spool.picture()
     assert [] == systemd.values("READY")
+    words = {"config": "web.port: ", "log": "log.csv", "lock": "another tfwatch"}[broken]
+    systemd.wait_for_status(lambda line: words in line, f"the status line says {words}")
 
 
 def test_a_long_start_asks_for_more_time(spool: Spool, systemd: NotifySocket) -> None:

@@ -172,6 +172,32 @@ def test_a_unit_with_other_settings_is_not_held_against_these(folder: Path) -> N
     assert f"tfwatch doctor -c {DEFAULT}" == found[0].what_to_do
 
 
+def test_one_of_several_daemons_is_found_by_its_settings(folder: Path) -> None:
+    """tfwatch@lisbon.service is whose settings lie in lisbon/, with everyone's drop-ins and its own; advice names it."""
+    shutil.copy(SHIPPED.with_name(units.TEMPLATE), folder)
+    for name, line in ((units.TEMPLATE, "WatchdogSec=30"), ("tfwatch@lisbon.service", "PrivateUsers=yes")):
+        (folder / f"{name}.d").mkdir()
+        (folder / f"{name}.d" / f"{line}.conf").write_text(f"[Service]\n{line}\n")
+    lisbon, porto, alone, other = (
+        units.find((str(folder),), config=f"/etc/{name}/config.yaml")
+        for name in ("tfwatch/lisbon", "tfwatch/porto", "tfwatch", "elsewhere")
+    )
+    assert lisbon is not None
+    assert porto is not None
+    assert alone is not None
+    assert alone == other
+    assert ["tfwatch@lisbon", "tfwatch@porto", "tfwatch"] == [unit.called for unit in (lisbon, porto, alone)]
+    assert "/etc/tfwatch/lisbon/config.yaml" == lisbon.config
+    assert ["tfwatch-lisbon"] == lisbon.words("StateDirectory")
+    assert ("30", "30", "60") == tuple(unit.last("WatchdogSec") for unit in (lisbon, porto, alone))
+    assert (True, False) == (lisbon.is_on("PrivateUsers"), porto.is_on("PrivateUsers"))
+
+    settings = Settings(path=lisbon.config, config=Config(), sources={})
+    user = User(uid=os.geteuid(), gid=os.getegid(), why="a test says so")
+    case = Case(settings=settings, folders=Folders("/var/lib/tfwatch-lisbon"), user=user, unit=lisbon)
+    assert "sudo systemctl restart tfwatch@lisbon" in said(list(systemd(case, lisbon, NO_SYSTEMD)))
+
+
 def test_no_unit_is_no_fault() -> None:
     """tfwatch runs without systemd, too."""
     case = Case(

@@ -58,7 +58,7 @@ def examine(
     Takes 20 s at most for services that don't answer; nothing it makes stays. `send_test_alert`: the only thing sent.
     """
     folders = Folders(known.config.spool.root)
-    installed = _installed(unit_folders)
+    installed = _installed(unit_folders, known.path)
     unit = installed if installed and _same_file(installed.config, known.path) else None
     user = who.daemon_user(folders, unit)
     case = Case(settings=known, folders=folders, user=user, unit=unit)
@@ -66,7 +66,12 @@ def examine(
     # What follows needs root's eyes; everything after it is tried with the daemon's own.
     findings += settings_check.secrets(known)
     used = notice_check.used_by(user.uid)
-    about_unit = list(_kept_short("systemd", lambda: unit_check.systemd(case, installed, units.ask())))
+    about_unit = list(
+        _kept_short(
+            "systemd",
+            lambda: unit_check.systemd(case, installed, units.ask(installed.name if installed else units.NAME)),
+        )
+    )
     services, addresses = service_check.connect(case), alert_check.Addresses(case)
     who.take_over(user)
     services.ask()
@@ -148,9 +153,9 @@ def _within(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _installed(folders: tuple[str, ...]) -> Unit | None:
+def _installed(folders: tuple[str, ...], config: str) -> Unit | None:
     try:
-        return units.find(folders)
+        return units.find(folders, config=config)
     except OSError:
         return None
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 NAME: Final = "tfwatch.service"
+TEMPLATE: Final = "tfwatch@.service"
+"""One of several daemons each: `tfwatch@lisbon.service`."""
+
 FOLDERS: Final = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -27,8 +31,14 @@ _ASKING_SECONDS: Final = 5.0
 class Unit:
     """One unit with its drop-ins. `values`: `Service.User` → every value given to it since it was last emptied."""
 
+    name: str
     path: str
     values: Mapping[str, Sequence[str]]
+
+    @property
+    def called(self) -> str:
+        """As people type it: `tfwatch`, `tfwatch@lisbon`."""
+        return self.name.removesuffix(".service")
 
     def last(self, key: str, default: str = "") -> str:
         """A setting of [Service] that holds one value: the last one given."""
@@ -54,24 +64,44 @@ class Unit:
         return "/etc/tfwatch/config.yaml"
 
 
-def find(folders: Sequence[str] = FOLDERS) -> Unit | None:
-    """The unit as it is installed; None when it isn't. Raises OSError when a file of it can't be read."""
-    path = next((f"{folder}/{NAME}" for folder in folders if os.path.exists(f"{folder}/{NAME}")), None)
+def find(folders: Sequence[str] = FOLDERS, *, config: str = "") -> Unit | None:
+    """The installed unit that runs tfwatch with these settings, else tfwatch.service; None without either.
+
+    Raises OSError when a file of it can't be read.
+    """
+    alone = _read(NAME, folders)
+    if config and (alone is None or os.path.abspath(config) != alone.config):
+        several = _read(TEMPLATE, folders)
+        if several is not None and (instance := _instance(several.config, os.path.abspath(config))):
+            return _read(TEMPLATE, folders, instance)
+    return alone
+
+
+def _instance(pattern: str, config: str) -> str:
+    """What `%i` stands for when the settings lie there: `/etc/tfwatch/%i/config.yaml` → `lisbon`; empty if nothing."""
+    before, mark, after = pattern.partition("%i")
+    found = re.fullmatch(f"{re.escape(before)}([^/]+){re.escape(after)}", config)
+    return found[1] if mark and found else ""
+
+
+def _read(name: str, folders: Sequence[str], instance: str = "") -> Unit | None:
+    path = next((f"{folder}/{name}" for folder in folders if os.path.exists(f"{folder}/{name}")), None)
     if path is None:
         return None
+    own = name.replace("@", f"@{instance}")
     values: dict[str, list[str]] = {}
-    for file in (path, *_drop_ins(folders)):
+    for file in (path, *_drop_ins(folders, {name, own})):
         with open(file, encoding="utf-8", errors="replace") as text:
             for key, value in _assignments(text.read()):
-                values[key] = [*values.get(key, []), value] if value else []
-    return Unit(path=path, values=values)
+                told = value.replace("%i", instance) if instance else value
+                values[key] = [*values.get(key, []), told] if told else []
+    return Unit(name=own, path=path, values=values)
 
 
-def _drop_ins(folders: Sequence[str]) -> list[str]:
+def _drop_ins(folders: Sequence[str], names: Iterable[str]) -> list[str]:
     """By their names, whatever folder they lie in; of two with one name the first folder's counts."""
     found: dict[str, str] = {}
-    for folder in folders:
-        beside = f"{folder}/{NAME}.d"
+    for beside in (f"{folder}/{name}.d" for folder in folders for name in names):
         for name in os.listdir(beside) if os.path.isdir(beside) else ():
             if name.endswith(".conf"):
                 found.setdefault(name, f"{beside}/{name}")
@@ -102,11 +132,11 @@ def _split(value: str) -> list[str]:
         return value.split()
 
 
-def ask() -> Mapping[str, str] | str:
-    """What the running systemd says of the unit; why it can't be asked when it can't."""
+def ask(name: str = NAME) -> Mapping[str, str] | str:
+    """What the running systemd says of this unit; why it can't be asked when it can't."""
     if not os.path.isdir(_BOOTED):
         return "systemd does not run here"
-    command = ["systemctl", "show", NAME, f"--property={','.join(_ASKED)}"]
+    command = ["systemctl", "show", name, f"--property={','.join(_ASKED)}"]
     try:
         done = subprocess.run(  # noqa: S603  a command of ours
             command, capture_output=True, text=True, timeout=_ASKING_SECONDS, check=False

@@ -14,7 +14,6 @@ from tfwatch.doctor.case import Case
 from tfwatch.doctor.finding import Finding, failure, ok, skipped, warning
 from tfwatch.doctor.unit import Unit
 
-_EDIT: Final = "sudo systemctl edit tfwatch, then: sudo systemctl restart tfwatch"
 _HOMES: Final = ("/home", "/root", "/run/user")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _SECONDS: Final = {
@@ -37,46 +36,54 @@ def systemd(case: Case, installed: Unit | None, asked: Mapping[str, str] | str) 
         return
     said = [*_identity(case.unit), *_hardening(case.unit), *_places(case, case.unit), *_credentials(case.unit)]
     if not isinstance(asked, str):
-        said += _state(case, asked)
+        said += _state(case, case.unit, asked)
     yield from said
     if not any(each.result in ("failure", "warning") for each in said):
         running = f"; {asked}, so only its files were read" if isinstance(asked, str) else ""
         yield ok("systemd", f"{case.unit.path} gives the daemon what it needs{running}")
 
 
+def _edit(unit: Unit) -> str:
+    return f"sudo systemctl edit {unit.called}, then: sudo systemctl restart {unit.called}"
+
+
 def _identity(unit: Unit) -> Iterator[Finding]:
     user = unit.last("User", "root")
     if unit.is_on("DynamicUser"):
-        yield failure("systemd", "DynamicUser=yes: the spool would belong to nobody", f"User=tfwatch: {_EDIT}")
+        yield failure("systemd", "DynamicUser=yes: the spool would belong to nobody", f"User=tfwatch: {_edit(unit)}")
     try:
         pwd.getpwnam(user)
     except KeyError:
         do = f"sudo adduser --system --group --no-create-home --home /var/lib/tfwatch {user}"
         yield failure("systemd", f"User={user}: there is no such user", do)
     if user == "root":
-        yield warning("systemd", "it runs as root, which the daemon does not need", f"User=tfwatch: {_EDIT}")
+        yield warning("systemd", "it runs as root, which the daemon does not need", f"User=tfwatch: {_edit(unit)}")
     kind, access = unit.last("Type", "simple"), unit.last("NotifyAccess", "main")
     if kind != "notify":
         seen = f"Type={kind}: systemd does not wait until deliveries are possible, and shows no status line"
-        yield warning("systemd", seen, f"Type=notify: {_EDIT}")
+        yield warning("systemd", seen, f"Type=notify: {_edit(unit)}")
     elif access not in ("main", "all", "exec"):
-        yield failure("systemd", f"NotifyAccess={access}: systemd never hears READY=1", f"NotifyAccess=main: {_EDIT}")
+        yield failure(
+            "systemd", f"NotifyAccess={access}: systemd never hears READY=1", f"NotifyAccess=main: {_edit(unit)}"
+        )
     watchdog = _seconds(unit.last("WatchdogSec"))
     if not watchdog:
-        yield warning("systemd", "without WatchdogSec= a hung daemon is not restarted", f"WatchdogSec=60: {_EDIT}")
+        yield warning(
+            "systemd", "without WatchdogSec= a hung daemon is not restarted", f"WatchdogSec=60: {_edit(unit)}"
+        )
     elif watchdog < 10:
         seen = f"WatchdogSec={unit.last('WatchdogSec')}: one slow pass on a busy disk ends the daemon"
-        yield warning("systemd", seen, f"WatchdogSec=60: {_EDIT}")
+        yield warning("systemd", seen, f"WatchdogSec=60: {_edit(unit)}")
 
 
 def _hardening(unit: Unit) -> Iterator[Finding]:
     if unit.last("PrivateUsers").lower() not in ("", "no", "false", "off", "0"):
         seen = f"PrivateUsers={unit.last('PrivateUsers')} takes the leases away: no ZIP is known to be finished at once"
-        yield failure("systemd", seen, f"PrivateUsers=no: {_EDIT}")
+        yield failure("systemd", seen, f"PrivateUsers=no: {_edit(unit)}")
     for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
         if not _gives_lease(unit, key) and unit.last("User", "root") != "root":
             seen = f"{key}= lacks CAP_LEASE: what other users drop waits until it has been still"
-            yield warning("systemd", seen, f"{key}=CAP_LEASE: {_EDIT}")
+            yield warning("systemd", seen, f"{key}=CAP_LEASE: {_edit(unit)}")
 
 
 def _gives_lease(unit: Unit, key: str) -> bool:
@@ -96,12 +103,12 @@ def _places(case: Case, unit: Unit) -> Iterator[Finding]:
         pass  # what lies below is the same mount
     elif inner := [path for path in writable if path.startswith(f"{root}/")]:
         seen = f"{inner[0]} becomes a mount of its own inside {root}, so no file can be renamed into or out of it"
-        yield failure("systemd", seen, f"one ReadWritePaths={root} for the whole spool: {_EDIT}")
+        yield failure("systemd", seen, f"one ReadWritePaths={root} for the whole spool: {_edit(unit)}")
     elif is_strict:
         seen = f"ProtectSystem=strict, and neither StateDirectory= nor ReadWritePaths= covers {root}"
-        yield failure("systemd", seen, f"ReadWritePaths={root}: {_EDIT}")
+        yield failure("systemd", seen, f"ReadWritePaths={root}: {_edit(unit)}")
     if unit.last("ProtectHome").lower() not in ("", "no", "false") and any(_covers(home, root) for home in _HOMES):
-        yield failure("systemd", f"ProtectHome= hides {root}", f"ProtectHome=no, or a spool elsewhere: {_EDIT}")
+        yield failure("systemd", f"ProtectHome= hides {root}", f"ProtectHome=no, or a spool elsewhere: {_edit(unit)}")
     if unit.is_on("PrivateTmp") and any(_covers(tmp, root) for tmp in ("/tmp", "/var/tmp")):  # noqa: S108
         yield failure("systemd", f"PrivateTmp=yes hides {root}", "put the spool elsewhere: /tmp is no place for it")
 
@@ -134,14 +141,15 @@ def _credentials(unit: Unit) -> Iterator[Finding]:
                 yield failure("systemd", seen, f"sudo chmod 0600 {shlex.quote(file)}; then change the secret")
 
 
-def _state(case: Case, asked: Mapping[str, str]) -> Iterator[Finding]:
+def _state(case: Case, unit: Unit, asked: Mapping[str, str]) -> Iterator[Finding]:
     if asked.get("NeedDaemonReload") == "yes":
         yield warning("systemd", "its files were changed since systemd read them", "sudo systemctl daemon-reload")
     if asked.get("ActiveState") == "failed":
         seen = f"it has failed ({asked.get('Result', 'no reason given')})"
-        yield failure("systemd", seen, "journalctl -u tfwatch -n 50; then: sudo systemctl restart tfwatch")
+        do = f"journalctl -u {unit.called} -n 50; then: sudo systemctl restart {unit.called}"
+        yield failure("systemd", seen, do)
     if asked.get("UnitFileState") == "disabled":
-        yield warning("systemd", "it does not start with the machine", "sudo systemctl enable tfwatch")
+        yield warning("systemd", "it does not start with the machine", f"sudo systemctl enable {unit.called}")
     main = asked.get("MainPID", "0")
     if case.is_running and case.pid and main not in ("0", str(case.pid)):
         seen = f"process {case.pid} holds the spool, but the unit's is {main}"

@@ -51,7 +51,9 @@ def _journal(environ: Mapping[str, str]) -> Callable[[Message], None] | None:
 
     def send(message: Message) -> None:
         record = message.record
-        journal.send(_line(record), PRIORITY=str(_PRIORITY.get(record["level"].name, 6)), **_fields(record))
+        priority = str(_PRIORITY.get(record["level"].name, 6))
+        # Else it is the interpreter's name.
+        journal.send(_line(record), SYSLOG_IDENTIFIER="tfwatch", PRIORITY=priority, **_fields(record))
 
     return send
 
