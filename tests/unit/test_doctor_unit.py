@@ -173,7 +173,7 @@ def test_a_unit_with_other_settings_is_not_held_against_these(folder: Path) -> N
 
 
 def test_one_of_several_daemons_is_found_by_its_settings(folder: Path) -> None:
-    """tfwatch@lisbon.service is whose settings lie in lisbon/, with everyone's drop-ins and its own; advice names it."""
+    """tfwatch@lisbon.service is whose settings lie in lisbon/, with its drop-ins and those of all; advice names it."""
     shutil.copy(SHIPPED.with_name(units.TEMPLATE), folder)
     for name, line in ((units.TEMPLATE, "WatchdogSec=30"), ("tfwatch@lisbon.service", "PrivateUsers=yes")):
         (folder / f"{name}.d").mkdir()
