@@ -34,7 +34,8 @@ _MOST_NAMES: Final = 20_000
 HOW_TO_BE_LET_IN: Final = (
     "run the command with sudo, or become an operator: sudo adduser NAME tfwatch-ops, then log in anew"
 )
-_SERVICE_CREDENTIALS: Final = "/run/credentials/tfwatch.service"
+_SEVERAL: Final = "/etc/tfwatch"
+"""Each daemon of several has its settings in a folder of its own in there: systemd/tfwatch@.service."""
 
 
 class Unavailable(Exception):
@@ -69,7 +70,7 @@ class Stand:
 
 def settings(path: str, environ: Mapping[str, str]) -> Settings:
     """Read the settings, as the daemon would; raises `ConfigError`."""
-    return _settings(load(path, environ=_with_credentials(environ)))
+    return _settings(load(path, environ=_with_credentials(path, environ)))
 
 
 def settings_to_look(path: str, environ: Mapping[str, str]) -> Settings:
@@ -92,11 +93,20 @@ def _settings(loaded: Loaded) -> Settings:
     )
 
 
-def _with_credentials(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """What the service was given by systemd, for a command typed by root: it is asked about the same settings."""
-    if "CREDENTIALS_DIRECTORY" in environ or not os.access(_SERVICE_CREDENTIALS, os.R_OK | os.X_OK):
+def _with_credentials(path: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """What the service was given by systemd, for a command that is typed: it is asked about the same settings."""
+    given = _service_credentials(path, environ)
+    if "CREDENTIALS_DIRECTORY" in environ or not os.access(given, os.R_OK | os.X_OK):
         return environ
-    return {**environ, "CREDENTIALS_DIRECTORY": _SERVICE_CREDENTIALS}
+    return {**environ, "CREDENTIALS_DIRECTORY": given}
+
+
+def _service_credentials(path: str, environ: Mapping[str, str]) -> str:
+    """Where systemd keeps them while the service of these settings runs: tfwatch, tfwatch@NAME or a person's own."""
+    if os.geteuid() != 0:
+        return f"{environ.get('XDG_RUNTIME_DIR', '/run/user/none')}/credentials/tfwatch.service"
+    outer, name = os.path.split(os.path.dirname(os.path.abspath(path)))
+    return f"/run/credentials/tfwatch{f'@{name}' if outer == _SEVERAL else ''}.service"
 
 
 def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
@@ -107,7 +117,7 @@ def settings_with_problems(path: str, environ: Mapping[str, str]) -> Settings:
     try:
         return settings_to_look(path, environ)
     except ConfigError as error:
-        layers = Layers(path, _with_credentials(environ))
+        layers = Layers(path, _with_credentials(path, environ))
         root = layers.get("spool.root", Config().spool.root)
         if not layers.sound or not isinstance(root, str) or not os.path.isabs(root):
             raise

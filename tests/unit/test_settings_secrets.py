@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyfakefs.fake_filesystem import FakeFilesystem
 from pyfakefs.helpers import reset_ids, set_uid
 
+from tfwatch import look
 from tfwatch.settings_file import Loaded, load
 from tfwatch.settings_problems import KEYS, ConfigError
 from tfwatch.settings_sources import SECRETS, VARIABLES
@@ -304,3 +305,27 @@ def test_a_secret_that_confuses_yaml_is_not_quoted(
     text = f"integrations:\n  gotranscript:\n    api_key: {before}{CANARY}{after}\nwebz: 1\n"
     path = write(tmp_path_factory.getbasetemp(), text)
     assert CANARY not in all_said(path, {})
+
+
+@pytest.mark.parametrize(
+    ("uid", "config", "expected"),
+    [
+        (0, "/etc/tfwatch/config.yaml", "/run/credentials/tfwatch.service"),
+        (0, "/etc/tfwatch/lisbon/config.yaml", "/run/credentials/tfwatch@lisbon.service"),
+        (1000, "/home/ana/.config/tfwatch/config.yaml", "/run/user/1000/credentials/tfwatch.service"),
+    ],
+)
+def test_a_command_sees_the_secrets_of_its_own_service(
+    fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch, uid: int, config: str, expected: str
+) -> None:
+    """Of several daemons the one with these settings, and a person's own: never another one's secrets."""
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    places = ("credentials/tfwatch", "credentials/tfwatch@lisbon", "user/1000/credentials/tfwatch")
+    for place in (f"/run/{each}.service" for each in places):
+        fs.create_file(f"{place}/tfwatch_gotranscript_api_key", contents=place)
+    text = "integrations:\n  gotranscript:\n    base_url: https://a.example\n"
+    fs.create_file(config, contents=text, st_mode=0o100600)
+    key = look.settings(config, {"XDG_RUNTIME_DIR": "/run/user/1000"}).config.integrations.gotranscript.api_key
+
+    assert key is not None
+    assert expected == key.get_secret_value()
