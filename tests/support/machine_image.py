@@ -1,0 +1,160 @@
+"""What a container boots: Debian 12 as debootstrap makes it, kept between runs in `$XDG_CACHE_HOME/tfwatch-tests`.
+
+It is made anew when this file or this machine's apt changes, and when it is a week old; a half-made one is never used.
+apt in it is set up as this machine's own is, and has in its cache what tests install: they do it without the network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.host import unmet
+from tests.support.require import need
+
+RELEASE: Final = "bookworm"
+INCLUDED: Final = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "rsync")
+"""There from the beginning. Nothing that tfwatch itself depends on: apt has to find that by itself."""
+FETCHED: Final = ("python3", "python3-venv", "acl", "adduser", "debconf")
+"""In apt's cache, not installed."""
+MAX_AGE_DAYS: Final = 7
+"""After a security update of Debian's an older list leads to files that are gone."""
+
+_APT_KEPT: Final = r'Acquire::(?:Check-|https?::|Retries)\S* "[^"]*";'
+
+
+def image() -> Path:
+    """The folder of the image, made where it isn't there; only to be copied. Skips where it can't be had."""
+    if os.geteuid() != 0:
+        unmet("needs root: debootstrap and systemd-nspawn do")
+    need("debootstrap", "systemd-nspawn", "nsenter", "setpriv")
+    # The settings of this machine's apt are part of it, too.
+    recipe = repr((RELEASE, INCLUDED, FETCHED, _apt_settings(), _apt_sources(), Path(__file__).read_text()))
+    target = caches() / f"debian-{RELEASE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    with _locked(fcntl.LOCK_EX):
+        # Another checkout's may be another one.
+        for old in caches().glob("debian-*-*"):
+            if _age_days(old) > MAX_AGE_DAYS:
+                shutil.rmtree(old)
+        if not target.exists():
+            _make(target)
+    return target
+
+
+def copy(image: Path, target: Path) -> None:
+    """Copy an image, or a machine that is off, as it is."""
+    with _locked(fcntl.LOCK_SH):
+        _run("cp", "-a", "--reflink=auto", str(image), str(target))
+
+
+def caches() -> Path:
+    """The folder for what is kept between runs; images and the copies that are booted lie there."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfwatch-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(how: int) -> Iterator[None]:
+    """One run at a time makes or removes an image; the others wait, and use it."""
+    with (caches() / "debian.lock").open("w") as file:
+        fcntl.flock(file, how)
+        yield
+
+
+def _age_days(folder: Path) -> float:
+    return (time.time() - (folder / "etc" / "made").stat().st_mtime) / 86400
+
+
+def _make(target: Path) -> None:
+    """Made under another name: one that was interrupted does not count."""
+    for left in target.parent.glob("making-*"):
+        shutil.rmtree(left)
+    root = Path(tempfile.mkdtemp(prefix="making-", dir=target.parent))
+    root.chmod(0o755)
+    mirror = _mirror()
+    _run("debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", RELEASE, str(root), *mirror)
+    _bring_apt(root)
+    # debootstrap's own work is on the disk's cache as well, and of no use any more.
+    _inside(root, "apt-get", "clean")
+    _inside(root, "apt-get", "-q", "update")
+    _inside(root, "apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install", *FETCHED)
+    (root / "var/log/journal").mkdir(exist_ok=True)  # so that the journal outlives a reboot, and the machine
+    (root / "etc/machine-id").write_text("")  # each copy gets its own
+    # Port 22 may be this machine's: whoever needs a server starts one, on another port.
+    _inside(root, "systemctl", "disable", "--quiet", "ssh.service", "ssh.socket")
+    (root / "etc/hostname").write_text("drop\n")
+    (root / "etc/made").touch()
+    root.rename(target)
+
+
+# --- apt ------------------------------------------------------------------------------------------------------------
+
+
+def _bring_apt(root: Path) -> None:
+    """This machine's sources, keys, certificates and ways: whatever reaches a mirror here does it in there, too."""
+    (root / "etc/apt/apt.conf.d/90this-machine").write_text(_apt_settings())
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+    if certificates.exists():
+        (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+        shutil.copy(certificates, root / certificates.relative_to("/"))
+    if not _is_same_release():
+        return
+    (root / "etc/apt/sources.list").unlink(missing_ok=True)
+    for source in _apt_sources():
+        shutil.copy(source, root / source.relative_to("/"))
+    for folder in ("etc/apt/trusted.gpg.d", "etc/apt/keyrings", "etc/apt/auth.conf.d"):
+        if Path("/", folder).is_dir():
+            shutil.copytree(Path("/", folder), root / folder, dirs_exist_ok=True)
+
+
+def _apt_settings() -> str:
+    dumped = _run("apt-config", "dump")
+    return "".join(f"{line}\n" for line in dumped.splitlines() if re.fullmatch(_APT_KEPT, line))
+
+
+def _apt_sources() -> Sequence[Path]:
+    folder = Path("/etc/apt")
+    found = [folder / "sources.list", *folder.glob("sources.list.d/*.list"), *folder.glob("sources.list.d/*.sources")]
+    return sorted(path for path in found if path.exists())
+
+
+def _is_same_release() -> bool:
+    return f"VERSION_CODENAME={RELEASE}\n" in Path("/etc/os-release").read_text()
+
+
+def _mirror() -> list[str]:
+    """Where this machine gets its own packages from; else debootstrap knows one."""
+    if not _is_same_release():
+        return []
+    told = _run("apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
+    return [line.split()[2] for line in told.splitlines() if line.startswith(f"{RELEASE} main ")][:1]
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def _inside(root: Path, *command: str) -> None:
+    """A command in the image, which has not been booted."""
+    _run("systemd-nspawn", "-q", "--pipe", "--register=no", "--keep-unit", "-D", str(root), "--as-pid2",
+         "--setenv=DEBIAN_FRONTEND=noninteractive", *command)  # fmt: skip
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
