@@ -329,3 +329,35 @@ def test_a_command_sees_the_secrets_of_its_own_service(
 
     assert key is not None
     assert expected == key.get_secret_value()
+
+
+# --- a bystander ------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_that_a_bystander_may_not_read_is_no_problem(fs: FakeFilesystem) -> None:
+    """Neither that it can't be read nor that something needs it; the daemon is told both, a wrong name always."""
+    text = (
+        "integrations:\n  gotranscript: {base_url: https://portal.example.com, api_key_file: /s/key}\n"
+        "  s3: {enabled: true, bucket: backups, access_key: id, secret_key_file: /s/secret}\n"
+        "  sheets: {enabled: true, spreadsheet_id: sheet, service_account_json_file: /s/account}\n"
+    )
+    fs.create_file("/etc/tfwatch/config.yaml", contents=text)
+    for name in ("/s/key", "/s/secret", "/s/account", "/etc/tfwatch/.env"):
+        fs.create_file(name, contents="K", st_mode=0o100600)
+    path = "/etc/tfwatch/config.yaml"
+    set_uid(1001)
+    try:
+        loaded = load(path, environ={}, bystander=True)
+        assert loaded.config.integrations.s3.enabled
+        assert loaded.config.integrations.sheets.enabled
+        told = problems_of(path)
+        assert 4 == sum("may not read it" in problem for problem in told), told
+        set_uid(0)
+        Path(path).write_text(text.replace("/s/secret", "/s/none"))
+        set_uid(1001)
+        with pytest.raises(ConfigError) as caught:
+            load(path, environ={}, bystander=True)
+        (problem,) = caught.value.problems
+        assert "no such file" in str(problem)
+    finally:
+        reset_ids()
