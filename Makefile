@@ -14,7 +14,7 @@ COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsys
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench venv clean tools
+.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench dist deb test-deb lock venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -52,6 +52,18 @@ texts: $(VENV)/.test ## bring the Portuguese catalogue up to the texts in the co
 bench: $(VENV)/.test ## the figures of tests/bench, as a table and as JSON
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+dist: $(VENV)/.package ## wheel and sdist, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+deb: ## the Debian package, in dist/ (on Debian 12; needs the network once)
+	@packaging/scripts/build-deb
+
+test-deb: $(VENV)/.test ## the Debian package built twice, in two folders: the same bytes, and nothing in it that should not be
+	@$(PYTEST) -s tests/packaging $(ARGS)
+
+lock: $(VENV)/.lock ## packaging/lock/ anew: the newest libraries that pyproject.toml allows, with their hashes
+	@packaging/scripts/lock $(BIN)/uv
+
 venv: $(VENV)/.base ## only install tfwatch into .venv
 
 clean: ## remove what the targets above made
@@ -81,6 +93,14 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install -e '.[alerts,demo]' --group test --group lint
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.package: packaging/lock/build.txt | $(BIN)/python
+	@$(PIP) install --require-hashes -r packaging/lock/build.txt
+	@touch $@
+
+$(VENV)/.lock: | $(BIN)/python
+	@$(PIP) install uv
+	@touch $@
 
 # Not a stamp: what this user may not install stays missing, and the tests that need it say so at the end.
 tools: $(VENV)/.test

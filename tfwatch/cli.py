@@ -42,8 +42,11 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
     if wanted:
-        python = ".".join(map(str, sys.version_info[:3]))
-        typer.echo(f"tfwatch {__version__} (Python {python})")
+        from tfwatch.built import build
+
+        python = "Python " + ".".join(map(str, sys.version_info[:3]))
+        made_of = build()
+        typer.echo(f"tfwatch {__version__} ({f'build {made_of}, ' if made_of else ''}{python})")
         raise typer.Exit
 
 

@@ -80,7 +80,7 @@ def everything_in(root: Path) -> dict[str, tuple[int, int]]:
 def test_version_names_itself_and_python() -> None:
     """`--version` is one line; the installed script and `python -m tfwatch` are the same program."""
     assert tfwatch("--version").stdout == subprocess.check_output([SCRIPT, "--version"], text=True)
-    assert re.fullmatch(r"tfwatch \d\S* \(Python 3\.\d+\.\d+\)\n", tfwatch("--version").stdout)
+    assert re.fullmatch(r"tfwatch \d\S* \((build [^()]+, )?Python 3\.\d+\.\d+\)\n", tfwatch("--version").stdout)
 
 
 @pytest.mark.parametrize(
