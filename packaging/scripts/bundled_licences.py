@@ -1,8 +1,8 @@
-"""Add to a copyright file the libraries that a virtual environment holds, by what each says of itself.
+"""Put into a copyright file, at @LIBRARIES@, the libraries that a virtual environment holds, by what each says of itself.
 
-Usage: bundled_licences.py SITE-PACKAGES PLACE COPYRIGHT, the folder as built, the environment's place once installed,
-and the file that has our own part. The texts of the licences stay beside the libraries; a library without one is an
-error, since then nobody could know.
+Usage: bundled_licences.py SITE-PACKAGES PLACE COPYRIGHT: that folder as built, the same once installed, and the file that
+has our own part. The texts of the licences stay beside the libraries. One without a text is an error, for a person to
+look at, unless it names the licence whose text our own part has.
 """
 
 import sys
@@ -27,20 +27,21 @@ def texts_of(site: Path, library: Distribution) -> list[str]:
     return sorted(str(p.relative_to(site)) for p in found)
 
 
-def paragraph(site: Path, place: Path, library: Distribution) -> str:
-    name, version = library.metadata["Name"], library.version
-    lines = [f" {name} {version}: {licence_of(library)}"]
-    lines += [f"  {place / 'lib' / site.parent.name / 'site-packages' / text}" for text in texts_of(site, library)]
-    return "\n".join(lines)
+def entry(site: Path, place: Path, library: Distribution) -> str:
+    """One library's lines: what it is, and where the text of its licence lies."""
+    name, licence, texts = library.metadata["Name"], licence_of(library), texts_of(site, library)
+    if not texts and not licence.startswith("MIT"):
+        raise SystemExit(f"{name} {library.version} ({licence}) has no text of its licence: look before it is packaged")
+    lines = [f"{name} {library.version}: {licence}", *(f"  {place / text}" for text in texts)]
+    return "\n".join(f" {line}" for line in (lines if texts else [*lines, "  the text is that of Expat, below"]))
 
 
 def main(site: Path, place: Path, own: Path) -> None:
-    """Print the whole file."""
-    libraries = sorted(distributions(path=[str(site)]), key=lambda d: d.metadata["Name"].lower())
-    print(own.read_text(encoding="utf-8").rstrip())
-    for l in libraries:
-        if l.metadata["Name"] != OWN:
-            print(paragraph(site, place, l))
+    """Print the whole file, in Debian's machine-readable form."""
+    libraries = sorted(distributions(path=[str(site)]), key=lambda library: library.metadata["Name"].lower())
+    entries = [entry(site, place, library) for library in libraries if library.metadata["Name"] != OWN]
+    head = f"Files: {str(place).lstrip('/')}/*\nCopyright: their authors, named in the texts below\nLicense: each-its-own\n"
+    print(own.read_text(encoding="utf-8").replace("@LIBRARIES@", head + "\n".join(entries)), end="")
 
 
 if __name__ == "__main__":
