@@ -40,8 +40,8 @@ test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at ran
 fuzz: $(VENV)/.test tools ## hostile ZIPs, looked for by chance (FUZZ_SECONDS=600 for each test)
 	@$(PYTEST) -s tests/fuzz --fuzz-seconds $(or $(FUZZ_SECONDS),600) $(ARGS)
 
-lint: $(VENV)/.test ## ruff: style and format
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(VENV)/.test ## ruff: style and format; hadolint: the container
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/hadolint packaging/container/Containerfile
 
 types: $(VENV)/.test ## mypy --strict
 	@$(BIN)/mypy

@@ -37,6 +37,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "sshd": "openssh-server",
     "setpriv": "util-linux",
     "strace": "strace",
+    "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
     "unzip": "unzip",
