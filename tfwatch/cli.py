@@ -13,6 +13,7 @@ import typer
 
 from tfwatch import __version__, terminal
 from tfwatch.cli_ask import cancel, disable, enable, requeue
+from tfwatch.cli_completion import completion
 from tfwatch.cli_doctor import doctor
 from tfwatch.cli_fsck import fsck
 from tfwatch.cli_restore import restore
@@ -211,6 +212,8 @@ app.command()(enable)
 app.command()(disable)
 app.command("rotate-secret")(rotate_secret)
 app.command()(sandbox)
+# Not in the list of commands: it is for one day, and the manual has it.
+app.command(hidden=True)(completion)
 
 
 @app.command()

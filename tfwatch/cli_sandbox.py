@@ -21,16 +21,22 @@ PORT: Final = 8899
 
 def sandbox(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.")] = PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="PORT", help="Port on 127.0.0.1; 0 takes a free one.")
+    ] = PORT,
     sheets: Annotated[
         bool, typer.Option("--sheets/--no-sheets", help="Also let tfwatch mirror its log into a sheet here.")
     ] = False,
     service_account: Annotated[
         str, typer.Option(metavar="FILE", help="With --sheets: its login; made if it is not there.")
     ] = "sandbox-service-account.json",
-    profile: Annotated[Profile, typer.Option(help="Which profile the printed settings use.")] = Profile.DELIVERIES,
+    profile: Annotated[
+        Profile, typer.Option(metavar="|".join(Profile), help="Which profile the printed settings use.")
+    ] = Profile.DELIVERIES,
     api_key: Annotated[str, typer.Option(metavar="KEY", help="The key the portal takes.")] = "sandbox-key",
-    verdict_delay: Annotated[float, typer.Option(min=0, help="Seconds from an order to its verdict.")] = 2.0,
+    verdict_delay: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Seconds from an order to its verdict.")
+    ] = 2.0,
     idempotency: Annotated[
         bool, typer.Option("--idempotency/--no-idempotency", help="Whether the portal honours Idempotency-Key.")
     ] = True,

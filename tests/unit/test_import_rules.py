@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "composition": ("app", "connections"),
     "sandbox": ("sandbox", "sandbox.*"),
     "demo": ("demo", "demo.*"),
+    "completion": ("completion", "completion.*"),
     "commands": (
         *("__main__", "cli", "cli_*", "terminal", "ask", "check", "printlog"),
         *("fsck", "fsck.*", "doctor", "doctor.*", "restore"),
@@ -72,7 +73,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "sandbox": ("words",),
     "demo": (*HOUSE, "sandbox", "adapters"),
-    "commands": (*HOUSE, "requests", "settings", "secrets", "figures", "reading", "composition", "sandbox", "demo"),
+    "completion": ("words",),
+    "commands": (
+        *(*HOUSE, "requests", "settings", "secrets", "figures", "reading", "composition", "completion", "sandbox"),
+        "demo",
+    ),
 }
 """A room → the rooms it may import, besides itself. Downwards only."""
 
