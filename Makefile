@@ -14,7 +14,7 @@ COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsys
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench dist deb test-deb lock venv clean tools
+.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench man dist deb test-deb lock venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -63,6 +63,9 @@ test-deb: $(VENV)/.test ## the Debian package built twice, in two folders: the s
 
 lock: $(VENV)/.lock ## packaging/lock/ anew: the newest libraries that pyproject.toml allows, with their hashes
 	@packaging/scripts/lock $(BIN)/uv
+
+man: $(VENV)/.base ## manual pages into build/man, completion for shells into build/completion
+	@packaging/scripts/reference $(BIN)/python build
 
 venv: $(VENV)/.base ## only install tfwatch into .venv
 
