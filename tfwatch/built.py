@@ -20,7 +20,7 @@ def build(package: Path = _HERE) -> str | None:
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit that is checked out in this folder, `-changed` behind it if files differ; None if it is no checkout."""
+    """The commit checked out in this folder, `-changed` behind it if files differ; None if it is no checkout."""
     if not (checkout / ".git").exists():
         return None
     describe = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--dirty=-changed"]

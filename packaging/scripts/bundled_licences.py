@@ -1,8 +1,8 @@
-"""Put into a copyright file, at @LIBRARIES@, the libraries that a virtual environment holds, by what each says of itself.
+"""Put into a copyright file, at @LIBRARIES@, the libraries of a virtual environment, by what each says of itself.
 
-Usage: bundled_licences.py SITE-PACKAGES PLACE COPYRIGHT: that folder as built, the same once installed, and the file that
-has our own part. The texts of the licences stay beside the libraries. One without a text is an error, for a person to
-look at, unless it names the licence whose text our own part has.
+Usage: bundled_licences.py SITE-PACKAGES PLACE COPYRIGHT: that folder as built, the same once installed, and the file
+that has our own part. The texts of the licences stay beside the libraries. One without a text is an error, for a
+person to look at, unless it names the licence whose text our own part has.
 """
 
 import sys
@@ -40,7 +40,8 @@ def main(site: Path, place: Path, own: Path) -> None:
     """Print the whole file, in Debian's machine-readable form."""
     libraries = sorted(distributions(path=[str(site)]), key=lambda library: library.metadata["Name"].lower())
     entries = [entry(site, place, library) for library in libraries if library.metadata["Name"] != OWN]
-    head = f"Files: {str(place).lstrip('/')}/*\nCopyright: their authors, named in the texts below\nLicense: each-its-own\n"
+    files = str(place).lstrip("/")
+    head = f"Files: {files}/*\nCopyright: their authors, named in the texts below\nLicense: each-its-own\n"
     print(own.read_text(encoding="utf-8").replace("@LIBRARIES@", head + "\n".join(entries)), end="")
 
 

@@ -17,7 +17,7 @@ import tfwatch
 HOME = Path(tfwatch.__file__).parent
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "words": ("model", "errors", "disk", "language", "foreign", "local_time", "outlook", "wording"),
+    "words": ("model", "errors", "disk", "language", "foreign", "local_time", "outlook", "wording", "built"),
     "policy": ("lifecycle", "retry", "ports"),
     "spool": ("spool", "spool.*"),
     "ledger": ("ledger", "ledger.*"),
@@ -156,7 +156,7 @@ BUILDERS = {
     "os.mkdir": ("spool.folders", "demo.*"),
     "os.makedirs": (),
     "os.remove": (),
-    "pathlib": (),
+    "pathlib": ("built",),  # beside the module itself, not in a spool
     "shutil": ("demo.*",),
 }
 """Who builds paths, moves files and makes folders. In the spool these are spool/places.py and spool/folders.py; the
