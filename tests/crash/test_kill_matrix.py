@@ -18,6 +18,7 @@ from tests.support.scene import Scene
 from tests.support.warm import Nursery
 from tfwatch.sandbox.faults import Fault, FaultKind
 from tfwatch.sandbox.settings import PortalSettings
+from tfwatch.spool.folders import Folders
 
 pytestmark = pytest.mark.timeout(7200)
 
@@ -182,6 +183,27 @@ def test_killed_while_requeueing(tmp_path: Path, theatre: Theatre) -> None:
         check_all(scene)
 
     play = Play(name="requeue", prepare=prepare, is_over=Scene.is_settled, check=check)
+    act(play, tmp_path, theatre)
+
+
+def test_killed_while_cancelling(tmp_path: Path, theatre: Theatre) -> None:
+    """A package that waits is cancelled by a command: it is never sent, and its move is logged once."""
+
+    def prepare(scene: Scene) -> None:
+        Folders(str(scene.spool.root)).prepare()
+        drop(scene)
+        scene.spool.ask("cancel", names=("p.zip",))
+
+    def is_over(scene: Scene) -> bool:
+        return has(scene, "MOVED") and lies_in(scene, "rejected")
+
+    def check(scene: Scene) -> None:
+        assert Counter() == ordered(scene.sandbox), scene.picture()
+        assert ["MOVED"] == scene.spool.events("p.zip"), scene.picture()
+        assert_lies_only_in(scene, "rejected")
+        assert "put here by an operator" in scene.spool.reason("p.zip")
+
+    play = Play(name="cancel", prepare=prepare, is_over=is_over, check=check, sections={"integrations": ALONE})
     act(play, tmp_path, theatre)
 
 
