@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from tests.support.daemon import wait_until, zip_bytes
+from tests.support.daemon import wait_until
 from tests.support.installed import CONFIG, CREDENTIALS, SPOOL, UNIT, Installed
-from tests.support.ports import free_port
 from tfwatch.sandbox.server import Sandbox
 
 EXPOSURE = 1.5
@@ -110,29 +109,3 @@ def test_no_secrets_are_no_hindrance(running: Installed) -> None:
     doctor = running.tfwatch("doctor", "--json", check=False)
     assert any(CREDENTIALS in each["seen"] for each in json.loads(doctor)["checks"] if each["result"] == "failure")
     machine.run("install", "-d", "-m", "0700", CREDENTIALS)
-
-
-def test_several_daemons_share_nothing(station: Installed, sandbox: Sandbox) -> None:
-    """tfwatch@lisbon has its own settings, secret, spool and port; doctor knows it."""
-    machine = station.machine
-    station.deliver_to(sandbox)
-    machine.run("install", "-d", "-m", "0755", "/etc/tfwatch/lisbon")
-    machine.run("install", "-d", "-m", "0700", "/etc/tfwatch/lisbon/credentials")
-    machine.run("install", "-m", "0600", "/dev/stdin", "/etc/tfwatch/lisbon/credentials/gotranscript_api_key",
-                stdin=sandbox.api_key)  # fmt: skip
-    config = "/etc/tfwatch/lisbon/config.yaml"
-    machine.run("cp", "-p", CONFIG, config)
-    machine.run("sed", "-i", f"s#root: {SPOOL}#root: {SPOOL}-lisbon#; s#port: .*#port: 0#", config)
-    text = machine.path(config).read_text()
-    machine.write(config, text.replace("port: 0", f"port: {free_port()}"))
-    machine.run("systemctl", "start", "tfwatch@lisbon")
-    machine.run("sh", "-c", f"cp {SPOOL}/log.csv /tmp/before; cat > {SPOOL}-lisbon/outbox/other_v1.zip",
-                stdin=zip_bytes(seed=77))  # fmt: skip
-    delivered = machine.path(f"{SPOOL}-lisbon/delivered/other_v1.zip")
-    wait_until(delivered.exists, "the other daemon delivers", 30)
-
-    machine.run("cmp", f"{SPOOL}/log.csv", "/tmp/before")
-    found = json.loads(station.tfwatch("doctor", "--json", "-c", config, check=False))["checks"]
-    assert ["ok"] == [each["result"] for each in found if each["check"] == "systemd"], found
-    assert "credential tfwatch_gotranscript_api_key" in station.tfwatch("check-config", "-c", config)
-    machine.run("systemctl", "stop", "tfwatch@lisbon")

@@ -42,7 +42,7 @@ def test_it_is_installed_as_documented() -> None:
     pip = [command.replace(" --no-cache-dir", "") for command in steps("RUN", 0) if "/pip install" in command]
     assert 2 == len(pip)
     assert pip == re.findall(r"^sudo (/opt/tfwatch/bin/pip install .+)$", guide, re.MULTILINE)
-    documented = re.search(r"^sudo apt install --yes (.+)$", guide, re.MULTILINE)
+    documented = re.search(r"^sudo apt install --yes --no-install-recommends (.+)$", guide, re.MULTILINE)
     installed = re.search(r"--no-install-recommends ([^&]+?) *&&", " ".join(steps("RUN", 0)))
     assert documented
     assert installed
