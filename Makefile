@@ -14,7 +14,7 @@ COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsys
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash test-stress test-power fuzz lint types texts bench man dist deb test-deb lock venv clean tools
+.PHONY: help demo test test-crash test-stress test-power test-system fuzz lint types texts bench man dist deb test-deb lock venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -36,6 +36,9 @@ test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, servic
 
 test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at random (root; CUTS=20)
 	@$(PYTEST) -s tests/power --cuts $(or $(CUTS),20) $(ARGS)
+
+test-system: $(VENV)/.test tools deb ## apt install, upgrade, purge, reboot: on a Debian 12 with systemd, in a container (root)
+	@$(PYTEST) -s --durations=0 --durations-min=1 tests/system $(ARGS)
 
 fuzz: $(VENV)/.test tools ## hostile ZIPs, looked for by chance (FUZZ_SECONDS=600 for each test)
 	@$(PYTEST) -s tests/fuzz --fuzz-seconds $(or $(FUZZ_SECONDS),600) $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ class Installed:
             web={"port": reserve_port()},
         )
         self.configure(**sections)
+        # Five starts in ten minutes are all that systemd allows, and tests make more.
+        self.machine.run("systemctl", "reset-failed", UNIT)
         self.machine.run("systemctl", "restart", UNIT)
 
     def configure(self, **sections: Any) -> None:
@@ -55,6 +58,20 @@ class Installed:
         settings = yaml.safe_load(self.machine.path(CONFIG).read_bytes())
         merge(settings, sections)
         self.machine.write(CONFIG, yaml.safe_dump(settings))
+
+    def drop_in(self, name: str, **sections: Mapping[str, str]) -> None:
+        """Change the unit as `systemctl edit` does; counts from the next start."""
+        lines = [
+            f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items()) for section, keys in sections.items()
+        ]
+        self.machine.path(f"/etc/systemd/system/{UNIT}.d").mkdir(exist_ok=True)
+        self.machine.write(f"/etc/systemd/system/{UNIT}.d/{name}.conf", "".join(lines))
+        self.machine.run("systemctl", "daemon-reload")
+
+    def remove_drop_in(self, name: str) -> None:
+        """Take such a change back."""
+        self.machine.path(f"/etc/systemd/system/{UNIT}.d/{name}.conf").unlink()
+        self.machine.run("systemctl", "daemon-reload")
 
     def tfwatch(self, *words: str, check: bool = True) -> str:
         """Run a command of its as root; gives what it prints."""
@@ -109,6 +126,13 @@ class Installed:
         """The rows of log.csv, all or one package's."""
         with (self.spool / "log.csv").open(newline="") as file:
             return [row for row in csv.DictReader(file) if package in (None, row["package"])]
+
+    def assert_healthy(self) -> None:
+        """What the program says of itself after all: doctor finds nothing that fails, fsck no difference."""
+        doctor = json.loads(self.tfwatch("doctor", "--json", check=False))
+        assert [] == [check for check in doctor["checks"] if check["result"] in ("failure", "warning")]
+        fsck = self.machine.run("tfwatch", "fsck", "--deep", check=False)
+        assert 0 == fsck.returncode, f"{fsck.stdout}{fsck.stderr}"
 
     def events(self, package: str | None = None) -> list[str]:
         return [row["event"] for row in self.rows(package)]

@@ -52,8 +52,8 @@ def station(installation: tuple[Machine, str], request: pytest.FixtureRequest) -
             print(made.picture())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """A healthy portal, reached from every machine; its verdict comes a moment after it has accepted."""
+    """This file's own portal, reached from its machine; the verdict comes a moment after it has accepted."""
     with Sandbox(SandboxSettings(portal=PortalSettings(verdict_delay=0.1))) as running:
         yield running
