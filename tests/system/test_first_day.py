@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from tests.support.installed import CONFIG, UNIT, Installed
 from tests.support.machine import Machine
 from tests.support.portal import digest, ordered, orders_of
 from tfwatch.sandbox.server import Sandbox
+
+# Installing and booting take part of it.
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_apt_brings_all_it_needs_and_starts_it(installation: tuple[Machine, str], station: Installed) -> None:

@@ -12,6 +12,9 @@ from tests.support.installed import UNIT, Installed
 from tests.support.portal import digest, ordered
 from tfwatch.sandbox.server import Sandbox
 
+# Installing and booting take part of it.
+pytestmark = pytest.mark.timeout(600)
+
 PACKAGES = 8
 
 

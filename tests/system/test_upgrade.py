@@ -13,6 +13,9 @@ from tests.support.packages import version_of, with_version
 from tests.support.portal import digest, ordered
 from tfwatch.sandbox.server import Sandbox
 
+# Installing and booting take part of it.
+pytestmark = pytest.mark.timeout(600)
+
 # Each test goes on where the one before left the machine.
 
 
