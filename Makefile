@@ -10,6 +10,8 @@ DEBIAN := packaging/scripts/debian-packages
 # What compiling systemd-python needs, as COMMAND:PACKAGE (a path, or a pkg-config module after a +).
 HEADERS = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 COMPILER = gcc:gcc $(HEADERS)/Python.h:python3-dev pkg-config:pkg-config +libsystemd:libsystemd-dev
+# What the Debian package is made of.
+PACKAGED = tfwatch systemd packaging docs config.yaml.example pyproject.toml README.md CHANGELOG.md LICENSE
 # The programs that tests run; tests/support/require.py knows them.
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
@@ -37,7 +39,7 @@ test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, servic
 test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at random (root; CUTS=20)
 	@$(PYTEST) -s tests/power --cuts $(or $(CUTS),20) $(ARGS)
 
-test-system: $(VENV)/.test tools deb ## apt install, upgrade, purge, reboot: on a Debian 12 with systemd, in a container (root)
+test-system: $(VENV)/.test tools dist/.deb ## apt install, upgrade, purge, reboot: on a Debian 12 with systemd, in a container (root)
 	@$(PYTEST) -s --durations=0 --durations-min=1 tests/system $(ARGS)
 
 fuzz: $(VENV)/.test tools ## hostile ZIPs, looked for by chance (FUZZ_SECONDS=600 for each test)
@@ -60,6 +62,11 @@ dist: $(VENV)/.package ## wheel and sdist, in dist/
 
 deb: ## the Debian package, in dist/ (on Debian 12; needs the network once)
 	@packaging/scripts/build-deb
+	@touch dist/.deb
+
+# For tests: only when something that goes into it has changed.
+dist/.deb: $(shell find $(PACKAGED) -type f -not -name '*.pyc')
+	@$(MAKE) deb
 
 test-deb: $(VENV)/.test ## the Debian package built twice, in two folders: the same bytes, and nothing in it that should not be
 	@$(PYTEST) -s tests/packaging $(ARGS)
