@@ -101,8 +101,10 @@ def _table(results: _Results, machine: Mapping[str, Any]) -> Table:
 
 def _cells(figure: Figure) -> Sequence[str]:
     spread = f"{shown(min(figure.runs))} to {shown(max(figure.runs))}" if len(figure.runs) > 1 else ""
-    limit = f"{figure.limit.bound} {shown(figure.limit.value)} {_MARKS[bool(figure.holds)]}" if figure.limit else ""
-    peer = f"{figure.ratio:.2f} of {shown(figure.peer.value)}, {figure.peer.name}" if figure.peer else ""
+    bounds = [f"{figure.limit.bound} {shown(figure.limit.value)}"] if figure.limit else []
+    bounds += [f"{figure.ratio_limit.bound} {shown(figure.ratio_limit.value)} × the peer"] if figure.ratio_limit else []
+    limit = "" if figure.holds is None else f"{', '.join(bounds)} {_MARKS[figure.holds]}"
+    peer = f"{shown(figure.ratio)} × {shown(figure.peer.value)}, {figure.peer.name}" if figure.peer else ""
     return figure.name, f"{shown(figure.value)} {figure.unit}", spread, limit, peer
 
 

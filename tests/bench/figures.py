@@ -36,13 +36,17 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured number of one benchmark. `runs` holds a value for each run; the figure is their median."""
+    """One measured number of one benchmark. `runs` holds a value for each run; the figure is their median.
+
+    `limit` is in the figure's own unit, `ratio_limit` bounds its ratio to the peer.
+    """
 
     name: str
     unit: str
     runs: tuple[float, ...]
     limit: Limit | None = None
     peer: Peer | None = None
+    ratio_limit: Limit | None = None
 
     @property
     def value(self) -> float:
@@ -51,8 +55,10 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether it is within its limit; None without one."""
-        return None if self.limit is None else self.limit.holds(self.value)
+        """Whether it is within its limits; None without one."""
+        bounded = ((self.limit, self.value), (self.ratio_limit, self.ratio))
+        held = [limit.holds(value) for limit, value in bounded if limit is not None and value is not None]
+        return all(held) if held else None
 
     @property
     def ratio(self) -> float | None:
@@ -63,11 +69,13 @@ class Figure:
         """Everything, for programs."""
         shown: dict[str, Any] = {"name": self.name, "unit": self.unit, "value": self.value, "runs": list(self.runs)}
         if self.limit is not None:
-            shown |= {"limit": {"bound": self.limit.bound, "value": self.limit.value}, "holds": self.holds}
+            shown["limit"] = {"bound": self.limit.bound, "value": self.limit.value}
         if self.peer is not None:
             peer = {"name": self.peer.name, "value": self.peer.value, "runs": list(self.peer.runs)}
             shown |= {"peer": peer, "ratio": self.ratio}
-        return shown
+        if self.ratio_limit is not None:
+            shown["ratio_limit"] = {"bound": self.ratio_limit.bound, "value": self.ratio_limit.value}
+        return shown | {"holds": self.holds}
 
 
 def at_most(value: float) -> Limit:
