@@ -54,7 +54,8 @@ types: $(VENV)/.test ## mypy --strict
 texts: $(VENV)/.test ## bring the Portuguese catalogue up to the texts in the code; new ones are left empty
 	@$(BIN)/python -m tests.support.catalogue
 
-bench: $(VENV)/.test ## the figures of tests/bench, as a table and as JSON
+bench: $(VENV)/.bench ## the figures of tests/bench beside their limits and peers (ARGS="throughput --quick --json FILE")
+	@$(DEBIAN) curl:curl inotifywait:inotify-tools rclone:rclone
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 dist: $(VENV)/.package ## wheel and sdist, in dist/
@@ -113,6 +114,10 @@ $(VENV)/.package: packaging/lock/build.txt | $(BIN)/python
 
 $(VENV)/.lock: | $(BIN)/python
 	@$(PIP) install uv
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.test
+	@$(PIP) install --group bench
 	@touch $@
 
 # Not a stamp: what this user may not install stays missing, and the tests that need it say so at the end.

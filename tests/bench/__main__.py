@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import callbacks, first_byte, fsck, history, idle, large, throughput
+from tests.bench import callbacks, first_byte, fsck, history, idle, large, sheet, slow_portal, throughput
 from tests.bench.figures import Figure, shown
 from tests.bench.proc import Stolen
 from tests.bench.rig import HOMES, Rig
@@ -27,11 +27,13 @@ from tests.bench.rig import HOMES, Rig
 BENCHMARKS: Mapping[str, Callable[[Rig], list[Figure]]] = {
     "first-byte": first_byte.measure,
     "throughput": throughput.measure,
+    "slow-portal": slow_portal.measure,
     "large": large.measure,
     "idle": idle.measure,
     "history": history.measure,
     "fsck": fsck.measure,
     "callbacks": callbacks.measure,
+    "sheet": sheet.measure,
 }
 _MARKS = {True: "[green]holds[/]", False: "[red]MISSED[/]"}
 _LEAST_WIDTH = 140
@@ -101,10 +103,8 @@ def _table(results: _Results, machine: Mapping[str, Any]) -> Table:
 
 def _cells(figure: Figure) -> Sequence[str]:
     spread = f"{shown(min(figure.runs))} to {shown(max(figure.runs))}" if len(figure.runs) > 1 else ""
-    bounds = [f"{figure.limit.bound} {shown(figure.limit.value)}"] if figure.limit else []
-    bounds += [f"{figure.ratio_limit.bound} {shown(figure.ratio_limit.value)} × the peer"] if figure.ratio_limit else []
-    limit = "" if figure.holds is None else f"{', '.join(bounds)} {_MARKS[figure.holds]}"
-    peer = f"{shown(figure.ratio)} × {shown(figure.peer.value)}, {figure.peer.name}" if figure.peer else ""
+    limit = "" if figure.holds is None else f"{figure.bounds} {_MARKS[figure.holds]}"
+    peer = f"{shown(figure.ratio)} of {shown(figure.peer.value)}, {figure.peer.name}" if figure.peer else ""
     return figure.name, f"{shown(figure.value)} {figure.unit}", spread, limit, peer
 
 

@@ -61,21 +61,24 @@ class Figure:
         return all(held) if held else None
 
     @property
+    def bounds(self) -> str:
+        """Its limits in words; empty without one."""
+        kinds = ((self.limit, ""), (self.ratio_limit, " of the peer's"))
+        return ", ".join(f"{limit.bound} {shown(limit.value)}{of}" for limit, of in kinds if limit is not None)
+
+    @property
     def ratio(self) -> float | None:
         """This value over the peer's; None without a peer."""
         return None if self.peer is None else self.value / self.peer.value
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
-        shown: dict[str, Any] = {"name": self.name, "unit": self.unit, "value": self.value, "runs": list(self.runs)}
-        if self.limit is not None:
-            shown["limit"] = {"bound": self.limit.bound, "value": self.limit.value}
+        document: dict[str, Any] = {"name": self.name, "unit": self.unit, "value": self.value, "runs": list(self.runs)}
+        document |= {"bounds": self.bounds, "holds": self.holds}
         if self.peer is not None:
             peer = {"name": self.peer.name, "value": self.peer.value, "runs": list(self.peer.runs)}
-            shown |= {"peer": peer, "ratio": self.ratio}
-        if self.ratio_limit is not None:
-            shown["ratio_limit"] = {"bound": self.ratio_limit.bound, "value": self.ratio_limit.value}
-        return shown | {"holds": self.holds}
+            document |= {"peer": peer, "ratio": self.ratio}
+        return document
 
 
 def at_most(value: float) -> Limit:

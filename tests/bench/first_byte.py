@@ -11,8 +11,8 @@ from tests.bench.figures import Figure, at_most, percentile
 from tests.bench.rig import Portal, Rig
 from tests.support.daemon import Spool, zip_bytes
 
-_DROPS = 200
-_DROPS_QUICK = 40
+_DROPS = 600
+_DROPS_QUICK = 80
 _BYTES = 20_000
 _BREATH_SECONDS = 0.05
 _SILENCE_SECONDS = 6.0
@@ -33,9 +33,9 @@ def measure(rig: Rig) -> list[Figure]:
     for how in _HOWS:
         by_run = [run[how] for run in runs]
         figures += [
-            _figure(f"{how} → first byte, median", [percentile(run, 0.5) for run in by_run], limit=20),
+            _figure(f"{how} → first byte, median", [percentile(run, 0.5) for run in by_run], limit=8),
             _figure(f"{how} → first byte, p90", [percentile(run, 0.9) for run in by_run]),
-            _figure(f"{how} → first byte, p99", [percentile(run, 0.99) for run in by_run]),
+            _figure(f"{how} → first byte, p99", [percentile(run, 0.99) for run in by_run], limit=30),
         ]
     if cold:
         figures.append(_figure(f"after {_SILENCE_SECONDS:.0f} s of silence → first byte", cold))
@@ -74,7 +74,8 @@ class _Drops:
         target = self._spool.root / "outbox" / name
         dropped_at = _close(target, content) if how == "closed" else _rename(self._spool.home / name, target, content)
         self._spool.wait_for("submitted", name)
-        (order,) = [order for order in self._portal.orders() if order["filename"] == name]
+        (order,) = self._portal.orders(first=number)
+        assert order["filename"] == name
         first_byte_at: float = order["first_byte_monotonic"]
         return (first_byte_at - dropped_at) * 1000
 

@@ -30,10 +30,22 @@ class Portal:
         self.url = url
         self._client = client
 
-    def orders(self) -> list[dict[str, Any]]:
-        """Every order it has opened, in that sequence."""
-        orders: list[dict[str, Any]] = self._client.get("/_sandbox/orders").raise_for_status().json()["orders"]
+    def orders(self, first: int = 0) -> list[dict[str, Any]]:
+        """The orders it has opened, in that sequence, from the `first` on."""
+        answer = self._client.get("/_sandbox/orders", params={"offset": first}).raise_for_status()
+        orders: list[dict[str, Any]] = answer.json()["orders"]
         return orders
+
+    def sheets(self, *, values: bool = False) -> dict[str, Any]:
+        """Its spreadsheet, and how many reads, writes and refused calls there were; `values`: with the cells."""
+        answer = self._client.get("/_sandbox/sheets", params={"values": "true" if values else "false"})
+        shown: dict[str, Any] = answer.raise_for_status().json()
+        return shown
+
+    def service_account(self) -> dict[str, str]:
+        """A login that its Sheets service takes."""
+        account: dict[str, str] = self._client.get("/_sandbox/service-account").raise_for_status().json()
+        return account
 
     def reset(self) -> None:
         """Forget all orders."""
