@@ -169,7 +169,7 @@ class Desk:
         note = reason if target is Stage.REJECTED else None
         if target is where.file or not self.folders.is_taken(target, package.name):
             # Before the move: whoever sees the package in rejected/ finds the reason beside it.
-            self._write_reason(package.name, note)
+            self.write_reason(package.name, note)
         try:
             if target is not where.file:
                 self.move(where.file, package.name, target)
@@ -283,7 +283,7 @@ class Desk:
         name = self.next_name(package.name, leaving=where.file)
         there = Whereabouts(file=target, log=target, status=where.status)
         self._log_new_name(package, name, there, lies_in=target)
-        self._write_reason(name, reasons.renamed(reason, was=package.name, name=name) if reason else None)
+        self.write_reason(name, reasons.renamed(reason, was=package.name, name=name) if reason else None)
         self.move(where.file, package.name, target, name)
         return replace(there, name=name)
 
@@ -310,7 +310,8 @@ class Desk:
         state = self.index.package(package.sha256, package.name)
         return state.order_id if state is not None else ""
 
-    def _write_reason(self, name: str, text: str | None) -> None:
+    def write_reason(self, name: str, text: str | None) -> None:
+        """Say beside a package in rejected/ why it lies there; one that can't be written holds nothing up."""
         if text is None:
             return
         try:

@@ -215,11 +215,12 @@ class Moves:
             self._desk.folders.remove_reason(state.name)
 
     def _log_move(self, package: Package, where: Whereabouts, stage: Stage, detail: str) -> None:
-        reason = None
         if stage is Stage.REJECTED:
             content = self._desk.index.content(package.sha256)
             reason = reasons.put_here(package.name, accepted=content.accepted_as is not None and not content.unknown)
-        self._desk.settle(package, Event.MOVED, where, to=stage, actor=Actor.OPERATOR, detail=detail, reason=reason)
+            # It lies there already: once the row is on disk too, no start has anything left to repair.
+            self._desk.write_reason(package.name, reason)
+        self._desk.settle(package, Event.MOVED, where, to=stage, actor=Actor.OPERATOR, detail=detail)
         self._desk.cancelled.forget(package.name)
 
     def _follow(self, package: Package, stage: Stage, *, order_id: str) -> None:
