@@ -193,7 +193,7 @@ def machine(image: Path, *, booted: bool = True) -> Iterator[Machine]:
         home = stack.enter_context(_own_folder())
         root = home / "root"
         copy(image, root)
-        made = Machine(root, f"tfwatch-{home.name.removeprefix('machine-')}")
+        made = Machine(root, f"tfwatch-{home.name.removeprefix('machine-').replace('_', '0')}")
         stack.callback(made.close)
         if booted:
             made.boot()

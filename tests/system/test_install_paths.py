@@ -73,7 +73,7 @@ def test_for_one_person(station: Installed, sandbox: Sandbox) -> None:
     asked = (*mine, "systemctl --user is-system-running")
     wait_until(lambda: made.run(*asked, user="rui", check=False).stdout == "running\n", "rui's systemd runs", 30)
     made.run(*mine, commands("person").replace("8788", str(reserve_port())), user="rui")
-    key = "install -m 0600 /dev/stdin ~/.config/tfwatch/credentials/gotranscript_api_key"
+    key = "umask 077; cat > ~/.config/tfwatch/credentials/gotranscript_api_key"
     made.run(*mine, key, user="rui", stdin=sandbox.api_key)
     made.run(*mine, "systemctl --user restart tfwatch", user="rui")
     made.run(*mine, "cat > ~/.local/state/tfwatch/outbox/mine_v1.zip", user="rui", stdin=zip_bytes(seed=31))
