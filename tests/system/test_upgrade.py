@@ -30,7 +30,7 @@ def test_upgraded_in_mid_delivery(station: Installed, sandbox: Sandbox, newer: P
     station.add_dropper("ana")
     station.deliver_to(sandbox)
     edited = station.machine.path(CONFIG).read_bytes()
-    sandbox.set_settings(portal={"work_seconds": 2.0})
+    sandbox.set_settings(portal={"work_seconds": 5.0})
     dropped = {name: station.drop(name, user="ana", seed=len(name)) for name in ("a_v1.zip", "bb_v1.zip", "ccc_v1.zip")}
     wait_until(lambda: "ATTEMPTED" in station.events(), "one is being sent")
     assert "ACCEPTED" not in station.events()
