@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -193,7 +194,7 @@ def machine(image: Path, *, booted: bool = True) -> Iterator[Machine]:
         home = stack.enter_context(_own_folder())
         root = home / "root"
         copy(image, root)
-        made = Machine(root, f"tfwatch-{home.name.removeprefix('machine-').replace('_', '0')}")
+        made = Machine(root, f"tfwatch-{secrets.token_hex(4)}")
         stack.callback(made.close)
         if booted:
             made.boot()
