@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.daemon import wait_until
+from tests.support.host import unmet
 from tests.support.machine_image import caches, copy
 
 SECONDS: Final = 120.0
@@ -42,12 +43,15 @@ exec "$@"
 class Machine:
     """One container: booted, shut down and booted again any number of times. `root`: its `/`, as seen from here."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
+    def __init__(self, disk: Path, name: str) -> None:
+        self.disk = disk
         self.name = name
+        self.root = disk.with_name("root")
+        self.root.mkdir()
+        _mount("-o", "loop", str(disk), str(self.root))
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._console = root.with_suffix(".console")
+        self._console = disk.with_name("console")
         self._cgroups = [folder / name for folder in _cgroup_roots()]
 
     # --- power ------------------------------------------------------------------------------------------------------
@@ -173,8 +177,18 @@ class Machine:
             return f"{status}\n{lines}"
         return self._console.read_text(errors="replace")[-4000:]
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For the length of the block its disk is whole, and nobody writes to it."""
+        assert self._process is None, f"{self.name} is on"
+        subprocess.run(["fsfreeze", "--freeze", str(self.root)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self.root)], check=True)
+
     def close(self) -> None:
-        """End it, and remove its control groups and its files."""
+        """End it, and remove its control groups and its disk."""
         self.cut()
         for cgroup in self._cgroups:
             for below in sorted(cgroup.rglob("*"), reverse=True):
@@ -183,18 +197,21 @@ class Machine:
                         below.rmdir()
             with suppress(OSError):
                 cgroup.rmdir()
-        self._console.unlink(missing_ok=True)
-        shutil.rmtree(self.root)
+        subprocess.run(["umount", "--lazy", str(self.root)], check=True)
+        self.disk.unlink()
 
 
 @contextmanager
-def machine(image: Path, *, booted: bool = True) -> Iterator[Machine]:
+def machine(image: Path | Machine, *, booted: bool = True) -> Iterator[Machine]:
     """A container on a copy of that image, or of a machine that is off; gone at the end, whatever happens."""
     with ExitStack() as stack:
         home = stack.enter_context(_own_folder())
-        root = home / "root"
-        copy(image, root)
-        made = Machine(root, f"tfwatch-{secrets.token_hex(4)}")
+        if isinstance(image, Machine):
+            with image.still():
+                copy(image.disk, home / "disk")
+        else:
+            copy(image, home / "disk")
+        made = Machine(home / "disk", f"tfwatch-{secrets.token_hex(4)}")
         stack.callback(made.close)
         if booted:
             made.boot()
@@ -207,12 +224,14 @@ def _own_folder() -> Iterator[Path]:
     for left in caches().glob("machine-*"):
         with suppress(OSError), (left / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            subprocess.run(["umount", "--quiet", "--lazy", str(left / "root")])
             shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix="machine-", dir=caches()) as folder:
-        Path(folder).chmod(0o755)
-        with (Path(folder) / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="machine-", dir=caches()) as folder,
+        (Path(folder) / "lock").open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
 
 
 def _is_elsewhere(pid: int | str) -> bool:
@@ -230,3 +249,9 @@ def _cgroup_roots() -> list[Path]:
     base = Path("/sys/fs/cgroup")
     roots = [base] if (base / "cgroup.controllers").exists() else [base / "systemd", base / "unified"]
     return [root for root in roots if (root / "cgroup.procs").exists()]
+
+
+def _mount(*words: str) -> None:
+    done = subprocess.run(["mount", *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        unmet(f"can't mount a machine's disk here: {done.stderr.strip()}")

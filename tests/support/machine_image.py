@@ -1,4 +1,6 @@
-"""What a container boots: Debian 12 as debootstrap makes it, kept between runs in `$XDG_CACHE_HOME/tfwatch-tests`.
+"""The disk that a container boots from: Debian 12 as debootstrap makes it, on an ext4 of its own.
+
+It is kept between runs in `$XDG_CACHE_HOME/tfwatch-tests`, as one file: that is copied and removed in a moment.
 
 It is made anew when this file or this machine's apt changes, and when it is a week old; a half-made one is never used.
 apt in it is set up as this machine's own is, and has in its cache what tests install: they do it without the network.
@@ -21,7 +23,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.host import unmet
+from tests.support.host import mounted, unmet
 from tests.support.require import need
 
 RELEASE: Final = "bookworm"
@@ -29,6 +31,8 @@ INCLUDED: Final = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh
 """There from the beginning. Nothing that tfwatch itself depends on: apt has to find that by itself."""
 FETCHED: Final = ("python3", "python3-venv", "ca-certificates", "acl")
 """In apt's cache, not installed."""
+DISK_GIB: Final = 4
+"""Most of it is never written."""
 MAX_AGE_DAYS: Final = 7
 """After a security update of Debian's an older list leads to files that are gone."""
 
@@ -37,31 +41,31 @@ _APT_KEPT: Final = r'Acquire::(?:Check-|https?::|Retries)\S* "[^"]*";'
 
 
 def image() -> Path:
-    """The folder of the image, made where it isn't there; only to be copied. Skips where it can't be had."""
+    """The image, made where it isn't there; only to be copied. Skips where it can't be had."""
     if os.geteuid() != 0:
         unmet("needs root: debootstrap and systemd-nspawn do")
-    need("debootstrap", "systemd-nspawn", "nsenter", "setpriv")
+    need("debootstrap", "mkfs.ext4", "systemd-nspawn", "nsenter", "setpriv")
     # The settings of this machine's apt are part of it, too.
     recipe = repr((RELEASE, INCLUDED, FETCHED, _apt_settings(), _apt_sources(), Path(__file__).read_text()))
-    target = caches() / f"debian-{RELEASE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    target = caches() / f"debian-{RELEASE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.ext4"
     with _locked(fcntl.LOCK_EX):
         # Another checkout's may be another one.
-        for old in caches().glob("debian-*-*"):
+        for old in caches().glob("debian-*.ext4"):
             if _age_days(old) > MAX_AGE_DAYS:
-                shutil.rmtree(old)
+                old.unlink()
         if not target.exists():
             _make(target)
     return target
 
 
-def copy(image: Path, target: Path) -> None:
-    """Copy an image, or a machine that is off, as it is."""
+def copy(disk: Path, target: Path) -> None:
+    """Copy a disk; nobody may write to it meanwhile."""
     with _locked(fcntl.LOCK_SH):
-        _run("cp", "-a", "--reflink=auto", str(image), str(target))
+        _run("cp", "--sparse=always", "--reflink=auto", str(disk), str(target))
 
 
 def caches() -> Path:
-    """The folder for what is kept between runs; images and the copies that are booted lie there."""
+    """The folder for what is kept between runs; images and the disks of machines lie there."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfwatch-tests"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -75,16 +79,26 @@ def _locked(how: int) -> Iterator[None]:
         yield
 
 
-def _age_days(folder: Path) -> float:
-    return (time.time() - (folder / "etc" / "made").stat().st_mtime) / 86400
+def _age_days(file: Path) -> float:
+    return (time.time() - file.stat().st_mtime) / 86400
 
 
 def _make(target: Path) -> None:
-    """Made under another name: one that was interrupted does not count."""
+    """Made in memory and under another name: one that was interrupted does not count."""
     for left in target.parent.glob("making-*"):
+        subprocess.run(["umount", "--quiet", "--lazy", str(left)])
         shutil.rmtree(left)
-    root = Path(tempfile.mkdtemp(prefix="making-", dir=target.parent))
-    root.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="making-", dir=target.parent))
+    unfinished = target.with_suffix(".unfinished")
+    with mounted(folder, "tmpfs", "mode=0755,size=3G"):
+        _fill(folder)
+        unfinished.unlink(missing_ok=True)
+        _run(need("mkfs.ext4"), "-q", "-m", "0", "-d", str(folder), str(unfinished), f"{DISK_GIB}G")
+    folder.rmdir()
+    unfinished.rename(target)
+
+
+def _fill(root: Path) -> None:
     mirror = _mirror()
     _run("debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", RELEASE, str(root), *mirror)
     _bring_apt(root)
@@ -99,8 +113,6 @@ def _make(target: Path) -> None:
     # Port 22 may be this machine's: whoever needs a server starts one, on another port.
     _inside(root, "systemctl", "disable", "--quiet", "ssh.service", "ssh.socket")
     (root / "etc/hostname").write_text("drop\n")
-    (root / "etc/made").touch()
-    root.rename(target)
 
 
 # --- apt ------------------------------------------------------------------------------------------------------------

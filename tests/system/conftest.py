@@ -46,7 +46,7 @@ def installation(debian: Path, deb: Path) -> Iterator[tuple[Machine, str]]:
 def station(installation: tuple[Machine, str], request: pytest.FixtureRequest) -> Iterator[Installed]:
     """A machine of this file's own, as apt left it, booted. After a failure its journal is shown."""
     failed = request.session.testsfailed
-    with machine(installation[0].root) as made:
+    with machine(installation[0]) as made:
         yield Installed(made)
         if request.session.testsfailed > failed:
             print(made.picture())
