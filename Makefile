@@ -39,8 +39,9 @@ test-stress: $(VENV)/.test tools ## folders that vanish, floods of files, servic
 test-power: $(VENV)/.test tools ## a virtual machine, cut off in mid-work at random (root; CUTS=20)
 	@$(PYTEST) -s tests/power --cuts $(or $(CUTS),20) $(ARGS)
 
+# The first test waits for the disk of the container.
 test-system: $(VENV)/.test tools dist/.deb ## apt install, upgrade, purge, reboot: on a Debian 12 with systemd, in a container (root)
-	@$(PYTEST) -s --durations=0 --durations-min=1 tests/system $(ARGS)
+	@$(PYTEST) -s --timeout 600 --durations=20 --durations-min=3 tests/system $(ARGS)
 
 fuzz: $(VENV)/.test tools ## hostile ZIPs, looked for by chance (FUZZ_SECONDS=600 for each test)
 	@$(PYTEST) -s tests/fuzz --fuzz-seconds $(or $(FUZZ_SECONDS),600) $(ARGS)
