@@ -55,6 +55,10 @@ class Stopping(Exception):
     """The daemon is stopping and the call was cut before it could take effect: nothing was sent or stored."""
 
 
+class StoppedInDoubt(Stopping):
+    """The same, after everything had been sent once: it may have been accepted. The next start finds out."""
+
+
 class StoppedBehind(Stopping):
     """The same, with a fact logged whose rename could not be done: the next start finishes it. Touch nothing."""
 

@@ -71,9 +71,10 @@ class TranscriptionPort(Protocol):
         """Deliver one package; calling again with the same idempotency key is the same delivery.
 
         Retries within this attempt by its own settings. Also raises `PermanentError` (this package, never),
-        `OutcomeUnknown` (may have been accepted), `Stopping` (cut before it could be accepted) and
-        `ContentChanged`. Streams: memory does not grow with the package. When an earlier try may have reached the
-        service, a refusal is believed only after a lookup found no order.
+        `OutcomeUnknown` (may have been accepted), `Stopping` (cut before it could be accepted), `StoppedInDoubt`
+        (cut by our own stop, so it says nothing about the service; it may have been accepted) and `ContentChanged`.
+        Streams: memory does not grow with the package. When an earlier try may have reached the service, a refusal
+        is believed only after a lookup found no order.
         """
         ...
 

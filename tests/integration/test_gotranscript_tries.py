@@ -28,6 +28,7 @@ from tfwatch.errors import (
     PermanentError,
     ServiceError,
     ServiceFailure,
+    StoppedInDoubt,
     Stopping,
     TransientError,
 )
@@ -120,7 +121,7 @@ def test_stop_cuts_a_pause_short(client: Make, sleeper: Sleeper) -> None:
 
 def test_stop_after_silence_is_unknown(client: Make, sleeper: Sleeper) -> None:
     """A stop within the pause after an unknown try does not make it known."""
-    with ScriptedServer(LOST) as server, pytest.raises(OutcomeUnknown):
+    with ScriptedServer(LOST) as server, pytest.raises(StoppedInDoubt):
         client(server.url, initial_seconds=15).submit_package(submission_of(stopping=lambda: sleeper.total > 1))
     assert 1 == len(server.seen)
 

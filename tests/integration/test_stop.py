@@ -177,6 +177,26 @@ def test_waiting_for_the_reply(sandbox: Sandbox, spool: Spool, accepted: bool) -
     spool.assert_sound()
 
 
+@pytest.mark.parametrize("policy", ["retry", "ask"])
+def test_many_waiting_for_the_reply(sandbox: Sandbox, spool: Spool, policy: str) -> None:
+    """However many wait for a reply when it is stopped: that is no failure of the portal's, nothing is rolled back."""
+    spool.configure(integrations={"gotranscript": {"timeout_seconds": 120, "on_unknown_outcome": policy}})
+    sandbox.set_faults(Fault(kind=FaultKind.HANG, accept=False))
+    spool.start()
+    names = {f"n{number}.zip" for number in range(4)}
+    for number, name in enumerate(names):
+        spool.drop(name, seed=number)
+    wait_until(lambda: len(sandbox.requests()["requests"]) >= 4, "the portal has the requests")  # type: ignore[arg-type]
+    assert stop(spool) < PROMPT
+    assert names == spool.claimed()
+    assert {"ATTEMPTED"} == set(spool.events())
+    sandbox.set_faults()
+    spool.start()
+    spool.wait_for("delivered" if policy == "retry" else "rejected", *names)
+    assert "ROLLBACK" not in spool.events()
+    assert (len(names) if policy == "retry" else 0) == len(sandbox.orders())
+
+
 def test_between_two_tries(sandbox: Sandbox, spool: Spool) -> None:
     """Stopped while it pauses between tries: back in the outbox at once; nothing was accepted."""
     spool.configure(integrations={"gotranscript": {"retry": {"initial_seconds": 600, "max_seconds": 600}}})

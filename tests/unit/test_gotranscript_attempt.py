@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from tests.support.submissions import submission_of
 from tfwatch.adapters.gotranscript_attempt import Attempt, OnUnknown, Pacing
-from tfwatch.errors import ContentChanged, OutcomeUnknown, PermanentError, ServiceError, Stopping, TransientError
+from tfwatch.errors import (
+    ContentChanged,
+    OutcomeUnknown,
+    PermanentError,
+    ServiceError,
+    StoppedInDoubt,
+    Stopping,
+    TransientError,
+)
 from tfwatch.model import OrderId, Receipt, Verdict
 
 Outcome = Callable[[], Receipt | None]
@@ -95,11 +104,33 @@ def test_no_sequence_of_outcomes_forgets_a_doubt(policy: OnUnknown, maybe_sent: 
                 assert sent_into_silence or maybe_sent, story
             case PermanentError():
                 assert settled or not (sent_into_silence or maybe_sent), story
+            case StoppedInDoubt():
+                assert sent_into_silence, story
             case ServiceError() | Stopping():
                 assert settled or not sent_into_silence, story
             case _:
                 assert not sent_into_silence, story
                 assert not maybe_sent, story
+
+
+@pytest.mark.parametrize("policy", ["retry", "lookup", "ask"])
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize(("post", "expected"), [("lost", StoppedInDoubt), ("down", Stopping)])
+def test_what_a_stop_cuts_is_no_failure(policy: OnUnknown, attempts: int, post: str, expected: type[Stopping]) -> None:
+    """A try that ends without an answer while the daemon stops says nothing about the service; a doubt is kept."""
+    script = Script((post,), "none")
+    submission = submission_of(stopping=lambda: bool(script.asked))
+    attempt = Attempt(
+        submission,
+        post=script.post,
+        look_up=script.look_up,
+        on_unknown=policy,
+        pacing=replace(PACING, attempts=attempts),
+    )
+    with pytest.raises(Stopping) as stopped:
+        attempt.run()
+    assert expected is type(stopped.value)
+    assert [post] == script.asked
 
 
 @pytest.mark.parametrize("maybe_sent", [False, True])

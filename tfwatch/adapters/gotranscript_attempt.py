@@ -18,6 +18,7 @@ from tfwatch.errors import (
     PermanentError,
     ServiceError,
     ServiceFailure,
+    StoppedInDoubt,
     Stopping,
     TransientError,
 )
@@ -82,7 +83,7 @@ class Attempt:
         except Stopping as stop:
             if not self._sent_into_silence:
                 raise
-            raise self._still_unknown(stop) from stop
+            raise StoppedInDoubt(str(stop)) from stop
         except ContentChanged as change:
             if not self._doubt:
                 raise
@@ -106,6 +107,10 @@ class Attempt:
             outcome = self._round()
             if isinstance(outcome, Receipt):
                 return outcome
+            # The stop itself may have cut it short: no failure of the service's, however many lanes come back with one.
+            self._unless_stopping()
+            if isinstance(outcome, OutcomeUnknown) and self._on_unknown == "ask":
+                raise outcome
             left -= 1
             asked = (isinstance(outcome, TransientError) and outcome.retry_after) or 0.0
             if left <= 0 or asked > self._pacing.max_seconds:
@@ -114,8 +119,7 @@ class Attempt:
 
     def _round(self) -> Receipt | TransientError | OutcomeUnknown:
         """One try. A failure that is returned may be tried again; one that is raised is the end."""
-        if self._submission.stopping():
-            raise Stopping("the daemon is stopping")
+        self._unless_stopping()
         if self._doubt and self._on_unknown == "lookup":
             try:
                 found = self._find()
@@ -135,8 +139,6 @@ class Attempt:
             return failure
         except OutcomeUnknown as failure:
             self._sent_into_silence = True
-            if self._on_unknown == "ask":
-                raise
             return failure
         except (PermanentError, ServiceError) as refusal:
             if not self._doubt:
@@ -156,6 +158,7 @@ class Attempt:
         try:
             found = self._find()
         except ServiceFailure:
+            self._unless_stopping()
             if isinstance(refusal, ServiceError) and not self._sent_into_silence:
                 # It says that nobody is served now, and nothing about this package: the caller knows of the doubt.
                 raise refusal from None
@@ -169,7 +172,7 @@ class Attempt:
             return self._still_unknown(failure)
         return failure
 
-    def _still_unknown(self, cause: ServiceFailure | Stopping | ContentChanged) -> OutcomeUnknown:
+    def _still_unknown(self, cause: ServiceFailure | ContentChanged) -> OutcomeUnknown:
         failure = cause if isinstance(cause, ServiceFailure) else ServiceFailure("")
         return OutcomeUnknown(
             tr("an earlier try may have been accepted; since then: {cause}", cause=cause),
@@ -182,9 +185,12 @@ class Attempt:
     def _rest(self, seconds: float) -> None:
         """Pause, in steps short enough that a stop is not kept waiting."""
         while seconds > 0:
-            if self._submission.stopping():
-                raise Stopping("the daemon is stopping")
+            self._unless_stopping()
             step = min(_STEP, seconds)
             self._pacing.sleep(step)
             self._submission.progress(0)  # a pause is no standstill
             seconds -= step
+
+    def _unless_stopping(self) -> None:
+        if self._submission.stopping():
+            raise Stopping("the daemon is stopping")

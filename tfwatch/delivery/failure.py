@@ -23,6 +23,7 @@ from tfwatch.errors import (
     PermanentError,
     ServiceError,
     ServiceFailure,
+    StoppedInDoubt,
     Stopping,
     TransientError,
 )
@@ -97,6 +98,8 @@ class SettleFailure:
                 self._after_service_error(attempt, failure)
             case ServiceFailure():
                 self._settle_unknown(attempt, failure)
+            case StoppedInDoubt():
+                return  # as after a crash: ATTEMPTED is its last row
             case Stopping() if attempt.maybe_sent:
                 return
             case Stopping():
