@@ -212,6 +212,7 @@ def test_an_order_is_asked_about_where_it_was_accepted(sandbox: Sandbox, spool: 
     spool.wait_for("submitted", "old.zip")
     with Sandbox(SandboxSettings(portal=PortalSettings(verdict_delay=0.1))) as other:
         spool.configure(integrations={"gotranscript": {"base_url": other.url}})
+        wait_until(lambda: "configuration taken over" in spool.output.read_text(), "the new address is in force")
         spool.drop("new.zip", seed=2)
         spool.wait_for("delivered", "new.zip")
         sandbox.give_verdict(str(sandbox.orders()[0]["id"]), "completed")

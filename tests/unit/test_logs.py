@@ -178,7 +178,13 @@ def test_under_systemd_the_journal_gets_fields() -> None:
     """stderr is the journal: records go there with priority and fields, as `journalctl EVENT=…` finds them."""
     (line,) = run("logger.bind(EVENT='ALERT', PACKAGE='\\udcff').warning('look')", before=JOURNAL % 0)
 
-    expected = {"PRIORITY": "4", "EVENT": "ALERT", "PACKAGE": "\\udcff", "EXEC_ID": "X1"}
+    expected = {
+        "SYSLOG_IDENTIFIER": "tfwatch",
+        "PRIORITY": "4",
+        "EVENT": "ALERT",
+        "PACKAGE": "\\udcff",
+        "EXEC_ID": "X1",
+    }
     assert f"look {expected}" == line
 
 
