@@ -42,7 +42,7 @@ def measure(rig: Rig) -> list[Figure]:
             spool.start(seconds=_PATIENCE_SECONDS)
             assert spool.process is not None
             before, began = proc.look(spool.process.pid), time.monotonic()
-            wait_until(lambda: _shown(spool) == rows, f"the sheet shows {rows:,} rows", _PATIENCE_SECONDS)
+            wait_until(lambda: _shown(spool) >= rows, f"the sheet shows {rows:,} rows", _PATIENCE_SECONDS)
             seconds.append(time.monotonic() - began)
             after, counts = proc.look(spool.process.pid), portal.sheets()
             calls.append(counts["reads"] + counts["writes"])
@@ -50,7 +50,7 @@ def measure(rig: Rig) -> list[Figure]:
             cpu.append(after.cpu - before.cpu)
             peaks.append(after.peak_rss / _MIB)
             (worksheet,) = (sheet for sheet in portal.sheets(values=True)["worksheets"] if len(sheet["values"]) > 1)
-            assert [str(row) for row in range(1, rows + 1)] == [row[0] for row in worksheet["values"][1:]]
+            assert [str(row) for row in range(1, rows + 1)] == [row[0] for row in worksheet["values"][1 : rows + 1]]
     return [
         Figure(name=f"calls for {rows:,} rows", unit="", runs=tuple(calls), limit=at_most(60)),
         Figure(name="calls refused for the quota", unit="", runs=tuple(refused), limit=at_most(0)),

@@ -248,10 +248,9 @@ class Admission:
             if where is None:
                 return None
             keep = True
-            return Admitted(
-                package=package, where=where, fd=fd,
-                state=self._desk.index.package(sha256, claim.name), content=self._desk.index.content(sha256),
-            )  # fmt: skip
+            if state is not None:  # a person's hand may have been logged meanwhile
+                state = self._desk.index.package(sha256, claim.name)
+            return Admitted(package=package, where=where, state=state, content=self._desk.index.content(sha256), fd=fd)
         finally:
             if not keep:
                 self.release(sha256)

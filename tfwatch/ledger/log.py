@@ -10,9 +10,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -42,12 +42,14 @@ class LogPoisoned(Exception):
         super().__init__(f"{escape(path)} takes no more rows: {why}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Call:
-    """One `append` that waits: its facts with their bodies, and where its caller waits for the outcome."""
+    """One `append` that waits: its facts with their bodies, and what came of them once `done` is set."""
 
     facts: list[tuple[Fact, bytes]]
-    outcome: Future[tuple[DeliveryRecord, ...]] = field(default_factory=Future)
+    done: threading.Event = field(default_factory=threading.Event)
+    records: tuple[DeliveryRecord, ...] = ()
+    error: BaseException | None = None
 
 
 class Log:
@@ -142,14 +144,13 @@ class Log:
             if self._closed:
                 raise RuntimeError(f"{escape(self.path)} is closed")
             self._queue.put(call)
-        while not wait([call.outcome], _WAIT_SECONDS).done:
+        while not call.done.wait(_WAIT_SECONDS):
             self.while_waiting()
-        error = call.outcome.exception()
-        if isinstance(error, LogUnwritable):
-            raise LogUnwritable(error.errno, error.strerror, self.path) from error
-        if error is not None:
-            raise LogPoisoned(self.path, error) from error
-        return call.outcome.result()
+        if isinstance(call.error, LogUnwritable):
+            raise LogUnwritable(call.error.errno, call.error.strerror, self.path) from call.error
+        if call.error is not None:
+            raise LogPoisoned(self.path, call.error) from call.error
+        return call.records
 
     def check_inode(self) -> None:
         """Raise `LogDamaged` when the path names another file now, or somebody else wrote to ours."""
@@ -193,11 +194,13 @@ class Log:
             if not isinstance(error, LogUnwritable):
                 self._poison = error
             for call in calls:
-                call.outcome.set_exception(error)
+                call.error = error
         else:
             rest = iter(records)
             for call in calls:
-                call.outcome.set_result(tuple(next(rest) for _ in call.facts))
+                call.records = tuple(islice(rest, len(call.facts)))
+        for call in calls:
+            call.done.set()
 
     def _store(self, calls: Sequence[_Call]) -> list[DeliveryRecord]:
         at = max(self._clock(), self._last_at)
