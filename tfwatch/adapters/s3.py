@@ -48,6 +48,8 @@ class _S3Storage:
         self._part_bytes = settings.part_size_mib * _MIB
         self._secrets = tuple(secret for secret in (settings.secret_key, settings.access_key) if secret)
         self._client = make_client(settings)
+        self._shows_composites = False
+        """Whether it has shown the checksum of an object in parts: then MD5, the dearest of digests, is not needed."""
 
     def store(self, backup: Backup) -> StoredObject:
         existed = self._is_there(backup)
@@ -130,7 +132,10 @@ class _S3Storage:
         checksum = head.get("ChecksumSHA256")
         if checksum == base64(bytes.fromhex(backup.package.sha256)):
             return True
-        if proof is not None and (checksum in proof.checksums if checksum else head["ETag"].strip('"') == proof.etag):
+        if proof is not None and checksum in proof.checksums:
+            self._shows_composites = True
+            return True
+        if proof is not None and not checksum and head["ETag"].strip('"') == proof.etag:
             return True
         return self._call(backup.stopping, lambda: self._digest_there(backup)) == backup.package.sha256
 
@@ -177,7 +182,7 @@ class _S3Storage:
         package = backup.package
         checksum = base64(bytes.fromhex(package.sha256))
         with backup.open_zip() as zip_file:
-            body = _body(backup, zip_file, 0, package.bytes, hashlib.sha256())
+            body = _body(backup, zip_file, 0, package.bytes, hashlib.sha256(), with_md5=True)
             try:
                 self._call(
                     backup.stopping,
@@ -197,7 +202,7 @@ class _S3Storage:
         if body.sha256.hexdigest() != package.sha256:
             self._call(backup.stopping, lambda: self._client.delete_object(Bucket=self._bucket, Key=backup.key))
             raise ContentChanged(tr("not the bytes that were inspected"))
-        return Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest())
+        return Proof(checksums=frozenset({checksum}), etag=body.md5.hexdigest() if body.md5 else "")
 
     # --- many parts -------------------------------------------------------------------------------------------------
 
@@ -219,15 +224,15 @@ class _S3Storage:
         package = backup.package
         parts: list[CompletedPartTypeDef] = []
         digests, md5s = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        whole = hashlib.sha256()
+        whole, with_md5 = hashlib.sha256(), not self._shows_composites
         with backup.open_zip() as zip_file:
             for number, (start, size) in enumerate(stretches(package.bytes, self._part_size(package.bytes)), start=1):
-                body = _body(backup, zip_file, start, size, whole)
+                body = _body(backup, zip_file, start, size, whole, with_md5=with_md5)
                 digest = body.digest()
                 parts.append(self._send_part(backup, upload, number, body, digest))
                 whole = body.sha256
                 digests.update(digest)
-                md5s.update(body.md5.digest())
+                md5s.update(body.md5.digest() if body.md5 else b"")
         if whole.hexdigest() != package.sha256:
             raise ContentChanged(tr("not the bytes that were inspected"))
         self._call(
@@ -239,7 +244,7 @@ class _S3Storage:
         composite = base64(digests.digest())
         # Amazon, MinIO and SeaweedFS name the number of parts in a composite checksum; moto leaves it out.
         checksums = frozenset({composite, f"{composite}-{len(parts)}"})
-        return Proof(checksums=checksums, etag=f"{md5s.hexdigest()}-{len(parts)}")
+        return Proof(checksums=checksums, etag=f"{md5s.hexdigest()}-{len(parts)}" if with_md5 else "")
 
     def _send_part(self, backup: Backup, upload: str, number: int, body: Body, digest: bytes) -> CompletedPartTypeDef:
         checksum = base64(digest)
@@ -338,8 +343,11 @@ def _asks_for_minutes(error: Exception) -> bool:
     return isinstance(error, TransientError) and (error.retry_after or 0) > _LONGEST_PAUSE
 
 
-def _body(backup: Backup, zip_file: BinaryIO, start: int, size: int, before: hashlib._Hash) -> Body:
-    return Body(zip_file, start=start, size=size, before=before, stopping=backup.stopping, progress=backup.progress)
+def _body(backup: Backup, zip_file: BinaryIO, start: int, size: int, before: hashlib._Hash, *, with_md5: bool) -> Body:
+    return Body(
+        zip_file, start=start, size=size, before=before, with_md5=with_md5, stopping=backup.stopping,
+        progress=backup.progress,
+    )  # fmt: skip
 
 
 def _rewound(body: Body) -> Any:

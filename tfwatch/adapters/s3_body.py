@@ -17,8 +17,9 @@ class Body:
     """`size` bytes of an open ZIP from byte `start`: a file for boto3 to read, as often as it likes.
 
     boto3 reads a body once to sign it and once to send it; `sending` must be called in between. From then on
-    `sha256` continues `before` (the digest of everything sent earlier), `md5` covers this stretch alone, and
-    `progress` hears the position in the ZIP. Reading raises `Stopping`, and `ContentChanged` at an early end.
+    `sha256` continues `before` (the digest of everything sent earlier), `md5` (None without `with_md5`) covers this
+    stretch alone, and `progress` hears the position in the ZIP. Reading raises `Stopping`, and `ContentChanged` at an
+    early end.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Body:
         start: int,
         size: int,
         before: hashlib._Hash,
+        with_md5: bool,
         stopping: Callable[[], bool],
         progress: Callable[[int], None],
     ) -> None:
@@ -36,11 +38,11 @@ class Body:
         self._size = size
         self._at = 0
         self._before = before
+        self._with_md5 = with_md5
         self._stopping = stopping
         self._progress = progress
         self._is_sending = False
-        self.sha256 = before.copy()
-        self.md5 = hashlib.md5(usedforsecurity=False)
+        self._rewind_digests()
 
     @property
     def sent_whole(self) -> bool:
@@ -69,7 +71,8 @@ class Body:
         self._at += len(chunk)
         if self._is_sending:
             self.sha256.update(chunk)
-            self.md5.update(chunk)
+            if self.md5 is not None:
+                self.md5.update(chunk)
         # Reading it to be signed moves nothing in the ZIP's sending, and is no standstill.
         self._progress(self._start + (self._at if self._is_sending else 0))
         return chunk
@@ -95,7 +98,7 @@ class Body:
 
     def _rewind_digests(self) -> None:
         self.sha256 = self._before.copy()
-        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.md5 = hashlib.md5(usedforsecurity=False) if self._with_md5 else None
 
 
 def stretches(size: int, part: int) -> Iterator[tuple[int, int]]:

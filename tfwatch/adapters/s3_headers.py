@@ -14,7 +14,10 @@ _MAX_METADATA: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the server must show for the bytes that were sent: any of `checksums`, or `etag` if it has none."""
+    """What the server must show for the bytes that were sent: any of `checksums`, or `etag` if it has none.
+
+    `etag` is empty where checksums are known to be shown; should one be missing then, the object is read instead.
+    """
 
     checksums: frozenset[str]
     etag: str

@@ -50,7 +50,7 @@ _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our 
 
 
 class Index:
-    """The projection. Safe to use from several threads: one connection writes, one reads.
+    """The projection. Safe to use from several threads: one connection writes, one reads; neither waits for the other.
 
     `no_room`: why rows of the log wait to be applied, as whoever waits with them says; empty while none do.
     `changed` is called after rows came in and after the sheet's cursor moved, by the thread that did it: so briefly.
@@ -64,7 +64,9 @@ class Index:
         self.no_room = ""
         self.changed: Callable[[], None] = lambda: None
         self._path = path
-        self._lock = threading.Lock()
+        self._writing = threading.RLock()
+        # Without a connection of their own, readers take turns with whoever writes.
+        self._reading = self._writing if read_only or path == ":memory:" else threading.RLock()
         self._mistrusted = False
         self._is_ours = not read_only
         self.calls = Calls(self._all)
@@ -79,13 +81,13 @@ class Index:
     def in_memory(self) -> Index:
         """A copy that goes with the process, to be brought up to date without touching the file."""
         copy = Index(":memory:")
-        with self._using():
+        with self._using(self._reading):
             self._reader.backup(copy._writer)
         return copy
 
     def close(self) -> None:
         """Close both connections. A file that failed once is not believed again: it is removed, and made anew."""
-        with self._lock:
+        with self._writing, self._reading:
             if self._is_ours and not self._mistrusted:
                 self._mistrusted = not self._is_whole_on_disk()
             self._reader.close()
@@ -106,13 +108,13 @@ class Index:
 
     def clear(self) -> None:
         """Forget everything: it will be read again from the log's first row."""
-        with self._using(), self._writer:
+        with self._using(self._writing), self._writer:
             for table in ("meta", *TABLES):
                 self._writer.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
     def apply(self, records: Iterable[DeliveryRecord], position: Position) -> None:
         """Add records in the log's order, then `position`, in one transaction."""
-        with self._using(), self._writer:
+        with self._using(self._writing), self._writer:
             projector = Projector(self._writer)
             for record in records:
                 projector.apply(record)
@@ -122,7 +124,7 @@ class Index:
                 (("offset", str(position.offset)), ("seq", str(position.seq)), ("chain", position.chain)),
             )
         # They are in already: without room to bring them from beside the file into it, that is done a later time.
-        with contextlib.suppress(IndexUnwritable), self._using():
+        with contextlib.suppress(IndexUnwritable), self._using(self._writing):
             checkpoint(self._writer, self._path, beyond=BESIDE_BYTES)
         self.changed()
 
@@ -221,12 +223,12 @@ class Index:
 
     def stage_counts(self) -> dict[Stage, int]:
         """How many packages the log has at each stage."""
-        with self._using():
+        with self._using(self._reading):
             return figures.stage_counts(self._reader)
 
     def figures(self, now: datetime) -> figures.Figures:
         """Everything the log's rows count up to, as of one row. `now`: when the last 24 h end."""
-        with self._using(), self._one_state():
+        with self._using(self._reading), self._one_state():
             seq = self._reader.execute("SELECT value FROM meta WHERE key = 'seq'").fetchone()
             return figures.read(self._reader, log_seq=int(seq[0]) if seq else 0, now=now)
 
@@ -282,7 +284,7 @@ class Index:
 
     def move_sheet_cursor(self, sheet: str, position: Position) -> None:
         """Remember it. Losing it costs reading the sheet again, nothing else."""
-        with self._using(), self._writer:
+        with self._using(self._writing), self._writer:
             self._writer.execute(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (f"sheet:{sheet}", f"{position.offset} {position.seq} {position.chain}"),
@@ -292,13 +294,13 @@ class Index:
     # --- plumbing --------------------------------------------------------------------------------------------------
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._using():
+        with self._using(self._reading):
             return self._reader.execute(sql, values).fetchall()
 
     @contextmanager
-    def _using(self) -> Iterator[None]:
+    def _using(self, connection: threading.RLock) -> Iterator[None]:
         """One thread at a time, and what the disk does to SQLite told in our words."""
-        with self._lock:
+        with connection:
             try:
                 with on_disk(self._path):
                     yield

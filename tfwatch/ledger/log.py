@@ -154,8 +154,12 @@ class Log:
 
     def check_inode(self) -> None:
         """Raise `LogDamaged` when the path names another file now, or somebody else wrote to ours."""
-        with self._file_lock:
+        if not self._file_lock.acquire(blocking=False):
+            return  # rows are being written, which has just looked
+        try:
             self._check_file()
+        finally:
+            self._file_lock.release()
 
     def close(self) -> None:
         """Commit what waits, stop the thread, close the file. Calling twice is once."""
