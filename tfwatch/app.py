@@ -9,7 +9,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -56,6 +56,7 @@ EXIT_LOCKED: Final = 75
 EXIT_CONFIG: Final = 78
 
 _REPLAY_ROWS: Final = 5000
+_LONG_BYTES: Final = 1 << 20
 _ROOM_SECONDS: Final = 1.0
 
 
@@ -238,23 +239,28 @@ def open_index(folders: Folders) -> Index:
 def _open_log(folders: Folders, index: Index, exec_id: str, stop: threading.Event, health: Health) -> Log:
     """Open the log, repair its tail, and bring the projection up to its last row. Raises `LogDamaged`."""
 
-    def verified(offset: int) -> None:
-        health.starting(tr("log.csv is verified, {done} MiB so far", done=offset // 2**20))
+    def found(records: Sequence[DeliveryRecord], position: Position) -> None:
+        index.apply(records, position)
+        health.starting(tr("log.csv is read into the index, {done} MiB so far", done=position.offset // 2**20))
 
-    def replayed(count: int) -> None:
-        health.starting(tr("the index is made anew from log.csv"))
-
-    log = Log.open(
-        folders.log,
-        torn_path=folders.torn(exec_id),
-        exec_id=exec_id,
-        clock=lambda: datetime.now(UTC),
-        start=index.position,
-        on_commit=partial(_apply_when_there_is_room, index, stop),
-        progress=verified,
-    )
-    catch_up(folders, index, read=replayed)
+    with anew_if_long(folders, index):
+        log = Log.open(
+            folders.log,
+            torn_path=folders.torn(exec_id),
+            exec_id=exec_id,
+            clock=lambda: datetime.now(UTC),
+            start=index.position,
+            on_commit=partial(_apply_when_there_is_room, index, stop),
+            found=found,
+        )
+        index.apply((), log.position)
     return log
+
+
+def anew_if_long(folders: Folders, index: Index) -> AbstractContextManager[None]:
+    """Where an index that knows nothing reads a long log from its first row."""
+    is_long = os.path.exists(folders.log) and os.path.getsize(folders.log) > _LONG_BYTES
+    return index.made_anew() if index.position is None and is_long else nullcontext()
 
 
 def _apply_when_there_is_room(

@@ -330,7 +330,8 @@ def read_detail(detail: str) -> tuple[Mapping[str, str], str]:
 
 def rfc3339(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as log.csv writes it: `2025-11-13T10:35:33.120Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:

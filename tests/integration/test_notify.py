@@ -119,7 +119,7 @@ def test_a_long_start_asks_for_more_time(spool: Spool, systemd: NotifySocket) ->
     before = [message.fields for message in systemd.messages if message.at < systemd.wait_for("READY").at]
     asked = next(fields for fields in before if "EXTEND_TIMEOUT_USEC" in fields and "STATUS" in fields)
     assert 10_000_000 <= int(asked["EXTEND_TIMEOUT_USEC"])
-    assert asked["STATUS"].startswith("starting: log.csv is verified")
+    assert asked["STATUS"].startswith("starting: log.csv is read into the index")
 
 
 def test_a_file_that_is_hashed_at_the_start_is_told(spool: Spool, systemd: NotifySocket) -> None:

@@ -148,7 +148,15 @@ BUILDERS = {
         ),
     ),
     "os.rename": (
-        *("spool.folders", "spool.durable", "spool.renames", "ledger.opening", "webhook_rotation", "demo.drops"),
+        *(
+            "spool.folders",
+            "spool.durable",
+            "spool.renames",
+            "ledger.opening",
+            "ledger.database",
+            "webhook_rotation",
+            "demo.drops",
+        ),
     ),
     "os.replace": ("sandbox.__main__",),
     "os.link": (),

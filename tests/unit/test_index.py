@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.house import EXEC_ID, HERE, NOON, House, dump, fact, house, package
+from tests.unit.house import EXEC_ID, HERE, NOON, House, dump, fact, house, package, waiting
 from tfwatch.app import catch_up
 from tfwatch.ledger import index as index_module
 from tfwatch.ledger.index import ContentState, Index, IndexUnusable, IndexUnwritable, IntegrationState, PackageState
@@ -741,3 +741,103 @@ def _io_error(connection: sqlite3.Connection, path: str, *, beyond: int) -> None
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
     raise error
+
+
+# --- made anew beside the old one -------------------------------------------------------------------------------------
+
+
+def test_made_anew_it_is_what_it_would_have_become(home: House, tmp_path: Path) -> None:
+    """All tables, what is looked up by other things than keys, and the file itself are as if it had grown."""
+    for number in range(30):
+        about = home.lay(package(f"call{number}_v1.zip"), O)
+        home.attempt(about)
+    grown = {table: home.index.table(table) for table in index_module.TABLES}
+    anew = Index(str(tmp_path / "anew.sqlite"))
+    with anew.made_anew():
+        catch_up(home.folders, anew)
+
+    assert grown == {table: anew.table(table) for table in index_module.TABLES}
+    assert home.index.position == anew.position
+    assert anew.is_sound()
+    assert 30 == len(anew.at_stage(C))
+    assert not (tmp_path / "anew.sqlite.new").exists()
+    anew.close()
+    kept = Index(str(tmp_path / "anew.sqlite"))
+    assert home.index.position == kept.position
+    kept.close()
+
+
+def test_what_was_cut_short_is_not_believed(home: House, tmp_path: Path) -> None:
+    """An index that was not finished is not there at the next start, and is made anew again."""
+    path = str(tmp_path / "anew.sqlite")
+    home.attempt(home.lay(package(), O))
+    anew = Index(path)
+    with pytest.raises(FileNotFoundError), anew.made_anew():
+        catch_up(Folders(str(tmp_path / "gone")), anew)
+    anew.close()
+
+    again = Index(path)
+    assert again.position is None
+    with again.made_anew():
+        catch_up(home.folders, again)
+    assert home.index.position == again.position
+    again.close()
+
+
+# --- what asking costs ------------------------------------------------------------------------------------------------
+
+_QUESTIONS: dict[str, Callable[[Index], object]] = {
+    "package": lambda index: index.package("0" * 64, "a.zip"),
+    "packages_of": lambda index: index.packages_of("0" * 64),
+    "named": lambda index: index.named("a.zip"),
+    "search": lambda index: index.search("0123456789abcdef"),
+    "at_stage": lambda index: index.at_stage(S),
+    "known_at": lambda index: index.known_at(D, ["a.zip", "b.zip"]),
+    "names_in_portions": lambda index: list(index.names_in_portions(D)),
+    "content": lambda index: index.content("0" * 64),
+    "with_order": lambda index: index.with_order("dlv_1"),
+    "knows_order": lambda index: index.knows_order("dlv_1"),
+    "unbacked": lambda index: index.unbacked(),
+    "unbacked_count": lambda index: index.unbacked_count(),
+    "rolled_back": lambda index: index.rolled_back(),
+    "stage_counts": lambda index: index.stage_counts(),
+    "oldest_at": lambda index: index.oldest_at(D),
+    "oldest": lambda index: index.oldest(D),
+    "settled_since": lambda index: index.settled_since(NOON),
+    "parked": lambda index: index.parked(),
+    "recent_problems": lambda index: index.recent_problems(20),
+    "figures": lambda index: index.figures(NOON),
+    "settled.before": lambda index: index.settled.before(D, NOON, limit=10),
+}
+
+
+@pytest.mark.parametrize("question", _QUESTIONS)
+def test_no_question_reads_a_whole_table(home: House, question: str) -> None:
+    """Of what grows with the log, each answer is looked up: SQLite's own plan for each statement says so."""
+    asked: list[str] = []
+    home.index._reader.set_trace_callback(asked.append)
+    _QUESTIONS[question](home.index)
+    home.index._reader.set_trace_callback(None)
+    plans = [
+        step
+        for sql in asked
+        if sql.startswith("SELECT")
+        for *_, step in home.index._reader.execute(f"EXPLAIN QUERY PLAN {sql}")
+    ]
+
+    assert plans
+    # `total` has a row for each figure; the index of what is not backed up holds nothing else.
+    small = ("SCAN total", "SCAN package USING INDEX package_unbacked")
+    assert [] == [step for step in plans if step.startswith("SCAN ") and step not in small]
+    if question.startswith("unbacked"):
+        assert small[1] == plans[0]
+
+
+def test_delivered_packages_are_counted_again_when_one_more_is(home: House) -> None:
+    """What is remembered between two rows is never what was so before the last of them."""
+    assert 0 == home.index.settled_since(NOON)
+    about = home.lay(package(), O)
+    home.desk.settle(about, Event.MOVED, waiting(about), to=D)
+
+    assert 1 == home.index.settled_since(NOON)
+    assert 0 == home.index.settled_since(NOON + timedelta(days=1))

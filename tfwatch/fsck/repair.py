@@ -102,11 +102,11 @@ def _finish(folders: Folders, move: FinishMove) -> tuple[bool, str]:
 
 def _rebuild(folders: Folders, progress: Progress) -> None:
     # The daemon's own way, so that it finds what it would have made.
-    from tfwatch.app import catch_up, open_index
+    from tfwatch.app import anew_if_long, catch_up, open_index
 
     progress.begin("making the index anew, bytes of log.csv", os.path.getsize(folders.log))
     database.remove(folders.index)
-    with closing(open_index(folders)) as index:
+    with closing(open_index(folders)) as index, anew_if_long(folders, index):
         catch_up(folders, index, read=progress.advance)
 
 

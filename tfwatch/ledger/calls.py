@@ -50,17 +50,21 @@ def message_key(facts: Mapping[str, str]) -> str:
 
 
 class CallKeeper:
-    """Applies facts to the tables about webhooks, inside the projection's transaction."""
+    """Applies facts to the tables about webhooks, inside the projection's transaction; made for each transaction.
+
+    Most of the time nothing is told or awaited: that is asked once, and not for each row of a long log.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._writer = connection
+        self._filled: dict[str, bool] = {}
 
     def add(self, record: DeliveryRecord, facts: Mapping[str, str], message: str) -> None:
         """Add one fact; of most there is nothing to add."""
         match record.event:
             case Event.WEBHOOK if "integration" in facts:
                 self._add_call(record, facts, message)
-            case Event.COMPLETED | Event.REFUSED if record.order_id:
+            case Event.COMPLETED | Event.REFUSED if record.order_id and self._has_rows("told"):
                 self._write(
                     "DELETE FROM told WHERE order_id = ? OR (order_id = '' AND sha256 = ?)",
                     record.order_id, record.sha256,
@@ -70,12 +74,18 @@ class CallKeeper:
 
     def package_began(self, name: str) -> None:
         """The first fact about a package of that name: the trace its job was waiting with is given away."""
-        if (found := job_version(name)) is not None:
+        if self._has_rows("awaited") and (found := job_version(name)) is not None:
             # As its bytes: a name may hold what no text column takes.
             self._writer.execute("DELETE FROM awaited WHERE job_id = ?", (_job_key(found[0]),))
 
+    def _has_rows(self, table: str) -> bool:
+        if table not in self._filled:
+            self._filled[table] = self._writer.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  our own names
+        return self._filled[table]
+
     def _add_call(self, record: DeliveryRecord, facts: Mapping[str, str], message: str) -> None:
         outcome = facts.get("outcome", "")
+        self._filled.clear()  # what follows may fill them
         self._write(
             "INSERT OR IGNORE INTO call VALUES (?, ?, ?, ?)",
             facts["integration"], message_key(facts), outcome, record.trace_id,

@@ -28,7 +28,7 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """All that is computed from the log's rows, with what tells a table's rows apart; `meta` says how far that went."""
 
-_SCHEMA_VERSION: Final = 6
+_SCHEMA_VERSION: Final = 7
 
 ROLLING: Final = (
     *("accepted", "completed", "failed", "sending_ms", "sendings"),
@@ -39,7 +39,14 @@ ROLLING: Final = (
 BESIDE_BYTES: Final = 4 << 20
 """Of changes beside the file, after which they are brought into it."""
 
-_SCHEMA: Final = f"""
+_CHECKED_BYTES: Final = 32 << 20
+"""A larger file is not read as a whole at each start. Damage that is met later ends the process, and the file is made
+anew; `tfwatch fsck` and `doctor` look for it."""
+
+_CACHE_ANEW_KIB: Final = 16 << 10
+"""Of memory for the pages of a file that is made anew: hashes come in no order, so each row lands on another page."""
+
+_TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE package (
     name BLOB NOT NULL, sha256 TEXT NOT NULL, trace_id TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -51,14 +58,7 @@ CREATE TABLE package (
     forced INTEGER NOT NULL DEFAULT 0, by_rollback INTEGER NOT NULL DEFAULT 0, by_hand INTEGER NOT NULL DEFAULT 0,
     requeued_by TEXT, backed_up INTEGER NOT NULL DEFAULT 0, backup_key TEXT, backup_failures INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sha256, name)
-) WITHOUT ROWID;
-CREATE INDEX package_stage ON package (stage, changed_at);
-CREATE INDEX package_since ON package (stage, stage_since) WHERE stage IN ('delivered', 'rejected');
-CREATE INDEX package_name ON package (name);
-CREATE INDEX package_order ON package (order_id) WHERE order_id != '';
-CREATE INDEX package_trace ON package (trace_id);
-CREATE INDEX package_settled ON package (settled_at) WHERE settled_at IS NOT NULL;
-CREATE INDEX package_unbacked ON package (changed_at) WHERE stage = 'delivered' AND backed_up = 0;
+);
 CREATE TABLE content (
     sha256 TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 1,
     unknown INTEGER NOT NULL DEFAULT 0, profile TEXT, base_url TEXT, accepted_as BLOB, accepted_at TEXT, order_id TEXT
@@ -82,6 +82,18 @@ CREATE TABLE told (
     at TEXT NOT NULL, PRIMARY KEY (order_id, sha256)
 ) WITHOUT ROWID;
 CREATE TABLE awaited (job_id BLOB PRIMARY KEY, trace_id TEXT NOT NULL) WITHOUT ROWID;
+"""
+# `package` has rowids: an order's facts then change its row where it lies and only those indexes whose columns changed,
+# and each index names a row in a few bytes, where the 64 of a hash and a file's name would stand in all of them.
+
+_INDEXES: Final = """
+CREATE INDEX package_stage ON package (stage, changed_at);
+CREATE INDEX package_since ON package (stage, stage_since) WHERE stage IN ('delivered', 'rejected');
+CREATE INDEX package_name ON package (name);
+CREATE INDEX package_order ON package (order_id) WHERE order_id != '';
+CREATE INDEX package_trace ON package (trace_id);
+CREATE INDEX package_settled ON package (settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX package_unbacked ON package (changed_at) WHERE stage = 'delivered' AND backed_up = 0;
 """
 
 
@@ -174,7 +186,7 @@ def open_or_make(path: str) -> sqlite3.Connection:
     try:
         connection = connect(path)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == _SCHEMA_VERSION and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+        if version == _SCHEMA_VERSION and (_is_long(path) or is_sound(connection)):
             return connection
         connection.close()
         if version != 0 or (path != ":memory:" and os.path.getsize(path) > 0):
@@ -182,8 +194,47 @@ def open_or_make(path: str) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         remove(path)
     connection = connect(path)
-    connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {_TABLES} {_INDEXES} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
     return connection
+
+
+def _is_long(path: str) -> bool:
+    return path != ":memory:" and os.path.getsize(path) > _CHECKED_BYTES
+
+
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite finds all of a file in order."""
+    return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+
+
+def begin_anew(path: str) -> sqlite3.Connection:
+    """A new, empty file for all rows of a log: nobody believes it before `finish_anew`, so it needs neither a journal
+    nor any sync, and what is looked up by other things than its keys is sorted in once, at the end."""
+    remove(path)
+    connection = sqlite3.connect(path, check_same_thread=False, cached_statements=64)
+    try:
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_ANEW_KIB}")
+        connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def finish_anew(connection: sqlite3.Connection, path: str, target: str) -> None:
+    """Put it on disk, whole, then in the place of `target`, which nobody has open. Raises `NotSynced`, OSError."""
+    connection.executescript(f"BEGIN; {_INDEXES} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+    connection.close()
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        disk.sync(fd, path)
+    finally:
+        os.close(fd)
+    remove(target)
+    os.rename(path, target)
+    disk.sync_folder(os.path.dirname(target))
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -22,9 +22,11 @@ from tfwatch.ledger.database import (
     TABLES,
     IndexUnusable,
     IndexUnwritable,
+    begin_anew,
     checkpoint,
     connect,
     connect_read_only,
+    finish_anew,
     on_disk,
     open_or_make,
     remove,
@@ -48,6 +50,14 @@ __all__ = ["ContentState", "Index", "IndexUnusable", "IndexUnwritable", "Integra
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package"  # noqa: S608  our own column names
 
+_HAS_ORDER: Final = "AND order_id != ''"
+"""The term of the index `package_order`: without it, SQLite reads the whole table."""
+
+_UNBACKED: Final = "INDEXED BY package_unbacked WHERE stage = 'delivered' AND backed_up = 0"
+"""Few, where SQLite would go through all of delivered/."""
+
+_PORTION: Final = 500
+
 
 class Index:
     """The projection. Safe to use from several threads: one connection writes, one reads; neither waits for the other.
@@ -69,14 +79,19 @@ class Index:
         self._reading = self._writing if read_only or path == ":memory:" else threading.RLock()
         self._mistrusted = False
         self._is_ours = not read_only
+        self._rows_in = 0
+        self._delivered: tuple[tuple[int, datetime], int] | None = None
         self.calls = Calls(self._all)
         self.settled = Settled(self._all)
         with on_disk(path):
             if read_only:
                 self._writer = self._reader = connect_read_only(path)
             else:
-                self._writer = open_or_make(path)
-                self._reader = connect(path) if path != ":memory:" else self._writer
+                self._open()
+
+    def _open(self) -> None:
+        self._writer = open_or_make(self._path)
+        self._reader = connect(self._path) if self._path != ":memory:" else self._writer
 
     def in_memory(self) -> Index:
         """A copy that goes with the process, to be brought up to date without touching the file."""
@@ -112,6 +127,23 @@ class Index:
             for table in ("meta", *TABLES):
                 self._writer.execute(f"DELETE FROM {table}")  # noqa: S608  our own table names
 
+    @contextmanager
+    def made_anew(self) -> Iterator[None]:
+        """Inside, all rows of the log are applied, to an empty file beside this one, that then takes its place.
+
+        Much faster than into the file itself, and what is cut short leaves no trace but that file, which the next one
+        begins with. Nobody else may use this meanwhile.
+        """
+        path = f"{self._path}.new"
+        with self._using():
+            self._reader.close()
+            self._writer.close()
+            self._writer = self._reader = begin_anew(path)
+        yield
+        with self._using():
+            finish_anew(self._writer, path, self._path)
+            self._open()
+
     def apply(self, records: Iterable[DeliveryRecord], position: Position) -> None:
         """Add records in the log's order, then `position`, in one transaction."""
         with self._using(self._writing), self._writer:
@@ -123,6 +155,7 @@ class Index:
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 (("offset", str(position.offset)), ("seq", str(position.seq)), ("chain", position.chain)),
             )
+        self._rows_in += 1
         # They are in already: without room to bring them from beside the file into it, that is done a later time.
         with contextlib.suppress(IndexUnwritable), self._using(self._writing):
             checkpoint(self._writer, self._path, beyond=BESIDE_BYTES)
@@ -149,7 +182,7 @@ class Index:
         name = _file_name(word)
         found = list(
             self._states(
-                "WHERE name = ? OR trace_id = ? OR order_id = ? OR sha256 = ? "
+                "WHERE name = ? OR trace_id = ? OR (order_id = ? AND order_id != '') OR sha256 = ? "
                 "OR sha256 IN (SELECT sha256 FROM receipt WHERE order_id = ?) ORDER BY changed_at DESC",
                 name, spelled_out(word), spelled_out(word), spelled_out(word), spelled_out(word),
             )
@@ -166,6 +199,20 @@ class Index:
         """Name → SHA-256 of all packages the log has at a stage: cheaper than `at_stage`."""
         rows = self._all("SELECT name, sha256 FROM package WHERE stage = ?", stage.value)
         return {os.fsdecode(name): sha256 for name, sha256 in rows}
+
+    def known_at(self, stage: Stage, names: Sequence[str]) -> set[str]:
+        """Which of some hundred names the log has at a stage."""
+        sql = f"SELECT name FROM package WHERE name IN ({', '.join('?' * len(names))}) AND +stage = ?"  # noqa: S608  only marks
+        return {os.fsdecode(name) for (name,) in self._all(sql, *map(os.fsencode, names), stage.value)}
+
+    def names_in_portions(self, stage: Stage) -> Iterator[list[str]]:
+        """The names of all packages the log has at a stage, some hundred at once. One that moves meanwhile may be left
+        out, or come twice."""
+        sql = "SELECT changed_at, rowid, name FROM package WHERE stage = ? AND (changed_at, rowid) > (?, ?) "
+        last: tuple[str, int] = ("", 0)
+        while rows := self._all(f"{sql} ORDER BY changed_at, rowid LIMIT {_PORTION}", stage.value, *last):
+            yield [os.fsdecode(name) for _, _, name in rows]
+            last = rows[-1][:2]
 
     def content(self, sha256: str) -> ContentState:
         """What is known of a SHA-256; all defaults when nothing is."""
@@ -189,7 +236,9 @@ class Index:
 
     def with_order(self, order_id: str) -> PackageState | None:
         """The package that was last accepted under an order id."""
-        return next(self._states("WHERE order_id = ? ORDER BY changed_at DESC", spelled_out(order_id)), None)
+        return next(
+            self._states(f"WHERE order_id = ? {_HAS_ORDER} ORDER BY changed_at DESC", spelled_out(order_id)), None
+        )
 
     def knows_order(self, order_id: str) -> bool:
         """Whether an order id stands in the log already."""
@@ -215,7 +264,7 @@ class Index:
 
     def unbacked(self) -> list[PackageState]:
         """Delivered packages without a verified backup, the longest waiting first."""
-        return list(self._states("WHERE stage = 'delivered' AND backed_up = 0 ORDER BY changed_at"))
+        return list(self._states(f"{_UNBACKED} ORDER BY changed_at"))
 
     def rolled_back(self) -> list[PackageState]:
         """Packages that lie in rejected/ because of a rollback."""
@@ -242,11 +291,15 @@ class Index:
 
     def unbacked_count(self) -> int:
         """How many delivered packages have no verified backup yet."""
-        return int(self._all("SELECT count(*) FROM package WHERE stage = 'delivered' AND backed_up = 0")[0][0])
+        return int(self._all(f"SELECT count(*) FROM package {_UNBACKED}")[0][0])  # noqa: S608  our own words
 
     def settled_since(self, moment: datetime) -> int:
-        """How many packages were delivered since a moment."""
-        return int(self._all("SELECT count(*) FROM package WHERE settled_at >= ?", rfc3339(moment))[0][0])
+        """How many packages were delivered since a moment. Asked at each beat: counted again when rows came in."""
+        seen, known = (self._rows_in, moment), self._delivered
+        if known is None or known[0] != seen:
+            count = int(self._all("SELECT count(*) FROM package WHERE settled_at >= ?", rfc3339(moment))[0][0])
+            known = self._delivered = seen, count
+        return known[1]
 
     def parked(self) -> list[PackageState]:
         """Packages in rejected/ whose outcome nobody knows: a person decides. The longest waiting first."""

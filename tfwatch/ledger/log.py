@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from tfwatch import disk
-from tfwatch.ledger.opening import PIECE_BYTES, open_verified, write_all
+from tfwatch.ledger.opening import PIECE_BYTES, Found, open_verified, write_all
 from tfwatch.ledger.reading import LogDamaged, Position, PositionMismatch, read_log
 from tfwatch.ledger.rows import body, escape, seal
 from tfwatch.model import DeliveryRecord, Fact
@@ -102,24 +102,24 @@ class Log:
         on_commit: OnCommit,
         start: Position | None = None,
         sync: Callable[[int], None] = os.fdatasync,
-        progress: Callable[[int], None] = lambda offset: None,
+        found: Found = lambda records, position: None,
     ) -> Log:
         """Open the log, made anew if there is none, verified from `start` (from its first row when None).
 
         A torn tail is saved in `torn_path`, then cut. `clock` gives aware datetimes. `on_commit` is called from one
         thread with each group's records, in order, once they are on disk and before their callers return; it must not
-        append, and whatever it raises poisons the log. Rows found at open are not passed to it. `sync` puts a
-        file's data on disk. `progress` is told now and then up to which byte the log is verified.
+        append, and whatever it raises poisons the log. `found` is given the rows after `start`, some thousands at once,
+        while the log is opened: each is verified and on disk. `sync` puts a file's data on disk.
         Raises `PositionMismatch` when `start` isn't in this log, `LogDamaged` when rows don't belong: nothing is
         changed then. OSError when the file can't be read, written or synced.
         """
-        found = open_verified(path, start or Position.start(), torn_path=torn_path, sync=sync, progress=progress)
+        opened = open_verified(path, start or Position.start(), torn_path=torn_path, sync=sync, found=found)
         return cls(
             path=path,
-            fd=found.fd,
-            position=found.position,
-            last_at=found.last_at,
-            cut=found.cut,
+            fd=opened.fd,
+            position=opened.position,
+            last_at=opened.last_at,
+            cut=opened.cut,
             exec_id=exec_id,
             clock=clock,
             on_commit=on_commit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -19,12 +19,16 @@ from tfwatch.ledger.reading import (
 )
 from tfwatch.ledger.rows import HEADER, MAX_ROW_BYTES
 from tfwatch.ledger.tail import cut_torn_tail
+from tfwatch.model import DeliveryRecord
 
 PIECE_BYTES: Final = 64 * 1024
 """Written between two syncs, about: what a crash can tear stays far below what is accepted as a torn tail."""
 
-_TOLD_ROWS: Final = 5000
+_ROWS_AT_ONCE: Final = 5000
 _MODE: Final = 0o640
+Found = Callable[[Sequence[DeliveryRecord], Position], None]
+"""Told of rows that are verified and on disk, so many at once, and of the position right after them."""
+
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -38,9 +42,7 @@ class Opened:
     cut: int
 
 
-def open_verified(
-    path: str, start: Position, *, torn_path: str, sync: Callable[[int], None], progress: Callable[[int], None]
-) -> Opened:
+def open_verified(path: str, start: Position, *, torn_path: str, sync: Callable[[int], None], found: Found) -> Opened:
     """Open a log, verified from `start`; the caller closes its `fd`. Raises what `Log.open` says."""
     with disk.about(path):
         fd = _open_or_create(path, start)
@@ -49,7 +51,7 @@ def open_verified(
             # Rows that a killed process left in the page cache count only once they are on disk.
             _write_again(fd, path)
             disk.sync(fd, path, sync)
-            position, last_at, cut = _verify(fd, path, start, torn_path, progress)
+            position, last_at, cut = _verify(fd, path, start, torn_path, found)
     except BaseException:
         os.close(fd)
         raise
@@ -110,19 +112,24 @@ def _create(path: str) -> None:
     disk.sync_folder(os.path.dirname(path))
 
 
-def _verify(
-    fd: int, path: str, start: Position, torn_path: str, progress: Callable[[int], None]
-) -> tuple[Position, datetime, int]:
+def _verify(fd: int, path: str, start: Position, torn_path: str, found: Found) -> tuple[Position, datetime, int]:
     """Where the good rows end, when the last of them happened, and how many bytes of torn tail were cut."""
-    record, position, last_line = check_position(fd, path, start), start, None
-    cut = 0
+    last, position, rows, cut = check_position(fd, path, start), start, [], 0
     with open(fd, "rb", closefd=False) as file:
-        try:
-            for last_line, position in verified_lines(file, path, start):  # noqa: B007  the last ones count
-                if position.seq % _TOLD_ROWS == 0:
-                    progress(position.offset)
-        except LogDamaged as damage:
-            cut = cut_torn_tail(fd, damage, chain=position.chain, torn_path=torn_path)
-    if last_line is not None:
-        record = decode_at(last_line, position, path)
-    return position, record.at if record else _LONG_AGO, cut
+        lines = verified_lines(file, path, start)
+        while True:
+            try:
+                line, position = next(lines)
+            except StopIteration:
+                break
+            except LogDamaged as damage:
+                cut = cut_torn_tail(fd, damage, chain=position.chain, torn_path=torn_path)
+                break
+            last = decode_at(line, position, path)
+            rows.append(last)
+            if len(rows) == _ROWS_AT_ONCE:
+                found(rows, position)
+                rows = []
+    if rows:
+        found(rows, position)
+    return position, last.at if last else _LONG_AGO, cut

@@ -15,7 +15,7 @@ from tfwatch.model import Actor, DeliveryRecord, Event, Stage, read_detail, rfc3
 
 _SWITCHING: Final = frozenset((Event.ROLLBACK, Event.ENABLED, Event.DISABLED))
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM package WHERE sha256 = ? AND name = ?"  # noqa: S608  our own names
-_REPLACE: Final = f"INSERT OR REPLACE INTO package ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+_INSERT: Final = f"INSERT INTO package ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 
 
 _Key = tuple[str, bytes]
@@ -32,6 +32,7 @@ class Projector:
         self._counting = Counting(connection)
         self._calls = CallKeeper(connection)
         self._rows: dict[_Key, dict[str, Any]] = {}
+        self._stored: dict[_Key, dict[str, Any] | None] = {}
 
     def apply(self, record: DeliveryRecord) -> None:
         """Add one fact."""
@@ -45,10 +46,20 @@ class Projector:
 
     def finish(self) -> None:
         """Write what the facts have come to."""
-        for row in self._rows.values():
-            self._write(_REPLACE, *(row[column] for column in COLUMNS))
-        self._rows = {}
+        for key, row in self._rows.items():
+            self._store(row, self._stored[key])
+        self._rows, self._stored = {}, {}
         self._counting.finish()
+
+    def _store(self, row: dict[str, Any], stored: Mapping[str, Any] | None) -> None:
+        """A column that is set to what it was would have its indexes written anew all the same."""
+        if stored is None:
+            self._write(_INSERT, *[row[column] for column in COLUMNS])
+            return
+        changed = [column for column in COLUMNS if row[column] != stored[column]]
+        if changed:
+            sql = f"UPDATE package SET {', '.join(f'{name} = ?' for name in changed)} WHERE sha256 = ? AND name = ?"  # noqa: S608  our own names
+            self._write(sql, *[row[column] for column in changed], stored["sha256"], stored["name"])
 
     def _apply_package(self, record: DeliveryRecord, facts: Mapping[str, str], message: str) -> None:
         name, at = os.fsencode(record.package), rfc3339(record.at)
@@ -85,8 +96,9 @@ class Projector:
         if (sha256, name) in self._rows:
             return self._rows[sha256, name]
         found = self._writer.execute(_SELECT, (sha256, name)).fetchone()
-        if found:
-            return dict(zip(COLUMNS, found, strict=True))
+        stored = self._stored[sha256, name] = dict(zip(COLUMNS, found, strict=True)) if found else None
+        if stored is not None:
+            return dict(stored)
         blank: dict[str, Any] = dict.fromkeys(COLUMNS)
         counters = ("bytes", "rounds", "failures", "forced", "by_rollback", "by_hand", "backed_up", "backup_failures")
         blank.update(dict.fromkeys(counters, 0))
@@ -163,7 +175,10 @@ class Projector:
 
     def _write(self, sql: str, *values: object) -> None:
         """Text that UTF-8 can't hold (a file name's bytes, half a character) is spelled out: SQLite takes no other."""
-        self._writer.execute(sql, [spelled_out(value) if isinstance(value, str) else value for value in values])
+        try:
+            self._writer.execute(sql, values)
+        except UnicodeEncodeError:
+            self._writer.execute(sql, [spelled_out(value) if isinstance(value, str) else value for value in values])
 
 
 # --- what each event does to a package's row ------------------------------------------------------------------------
