@@ -16,7 +16,7 @@ PACKAGED = tfwatch systemd packaging docs config.yaml.example pyproject.toml REA
 TOOLS = $(shell $(BIN)/python -m tests.support.require)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash test-stress test-power test-system fuzz lint types texts bench man dist deb test-deb lock venv clean tools
+.PHONY: help demo test test-crash test-stress test-power test-system fuzz lint types texts bench soak man dist deb test-deb lock venv clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -58,6 +58,9 @@ texts: $(VENV)/.test ## bring the Portuguese catalogue up to the texts in the co
 bench: $(VENV)/.bench ## the figures of tests/bench beside their limits and peers (ARGS="throughput --quick --json FILE")
 	@$(DEBIAN) curl:curl inotifywait:inotify-tools rclone:rclone
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/.test ## a day's packages, and whether anything grows (MINUTES=20; ARGS="--json FILE")
+	@$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),20) $(ARGS)
 
 dist: $(VENV)/.package ## wheel and sdist, in dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .

@@ -19,7 +19,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import callbacks, first_byte, fsck, history, idle, large, sheet, slow_portal, throughput
+from tests.bench import (
+    callbacks,
+    first_byte,
+    fsck,
+    history,
+    idle,
+    large,
+    sheet,
+    slow_portal,
+    start,
+    throughput,
+    waiting,
+)
 from tests.bench.figures import Figure, shown
 from tests.bench.proc import Stolen
 from tests.bench.rig import HOMES, Rig
@@ -30,7 +42,9 @@ BENCHMARKS: Mapping[str, Callable[[Rig], list[Figure]]] = {
     "slow-portal": slow_portal.measure,
     "large": large.measure,
     "idle": idle.measure,
+    "start": start.measure,
     "history": history.measure,
+    "waiting": waiting.measure,
     "fsck": fsck.measure,
     "callbacks": callbacks.measure,
     "sheet": sheet.measure,

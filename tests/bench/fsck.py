@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tests.bench.figures import Figure, Peer, at_most
-from tests.bench.history import write_history
+from tests.bench.past import Past, write_past
 from tests.bench.rig import Rig
 
 _PACKAGES = 100_000
@@ -24,7 +24,7 @@ def measure(rig: Rig) -> list[Figure]:
     checks, repairs, reads = [], [], []
     with rig.folder("fsck") as home:
         (home / "spool").mkdir()
-        write_history(home / "spool", count)
+        write_past(home / "spool", Past(delivered=count))
         settings = {
             "spool": {"root": str(home / "spool")},
             "integrations": {"gotranscript": {"enabled": False}},

@@ -1,66 +1,68 @@
-"""Whether the past costs anything: one more package after 10,000 rows of log, against the first on an empty log."""
+"""Whether the past costs anything: one more package after 1,000,000 rows of log, against one after 1,000."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 from tests.bench import proc
-from tests.bench.figures import Figure, Peer
-from tests.bench.rig import Portal, Rig
+from tests.bench.figures import Figure, Peer, at_most
+from tests.bench.past import ROWS_EACH, Past, write_past
+from tests.bench.rig import Rig
 from tests.support.daemon import Spool, zip_bytes
-from tfwatch.ledger.log import Log
-from tfwatch.model import Event, Fact, Stage, Status, write_detail
-from tfwatch.spool.folders import Folders
 
-_OLD_PACKAGES = 2500
+_SHORT, _LONG, _LONG_QUICK = 1_000, 1_000_000, 40_000
 _PACKAGES = 200
 _PACKAGES_QUICK = 50
 _BYTES = 20_000
-_PATH = (
-    (Event.ATTEMPTED, Stage.OUTBOX, Stage.CLAIMED, Status.SENDING),
-    (Event.ACCEPTED, Stage.CLAIMED, Stage.SUBMITTED, Status.SUBMITTED),
-    (Event.COMPLETED, Stage.SUBMITTED, Stage.DELIVERED, Status.DELIVERED),
-    (Event.BACKED_UP, Stage.DELIVERED, Stage.DELIVERED, Status.DELIVERED),
-)
+_PATIENCE_SECONDS = 1200.0
+_SETTLE_SECONDS = 5.0
 
 
 def measure(rig: Rig) -> list[Figure]:
-    """Packages one after the other, each when the one before lies in delivered/."""
-    count = _PACKAGES_QUICK if rig.quick else _PACKAGES
-    fresh, aged = [], []
-    with rig.portal(verdict="immediate") as portal:
-        for _ in range(rig.repeats):
-            fresh.append(_deliver(rig, portal, count, old_packages=0))
-            aged.append(_deliver(rig, portal, count, old_packages=_OLD_PACKAGES))
-    empty = "with an empty log"
+    """Packages one after the other, each when the one before lies in delivered/; both spools in turns."""
+    count, long = (_PACKAGES_QUICK, _LONG_QUICK) if rig.quick else (_PACKAGES, _LONG)
+    short_runs, long_runs = [], []
+    with rig.portal(verdict="immediate") as portal, rig.spool(portal) as young, rig.spool(portal) as old:
+        write_past(young.root, Past(delivered=_SHORT // ROWS_EACH, base_url=portal.url))
+        write_past(old.root, Past(delivered=long // ROWS_EACH, base_url=portal.url))
+        for run in range(rig.repeats):
+            for spool, runs in ((young, short_runs), (old, long_runs)):
+                portal.reset()
+                runs.append(_deliver(spool, count, first=run * count))
+    limits = (at_most(1.1), None)
     return [
         Figure(
-            name=f"{what} of one package after {_OLD_PACKAGES * len(_PATH):,} rows",
+            name=f"{what} of one package after {long:,} rows",
             unit="ms",
-            runs=tuple(run[number] for run in aged),
-            peer=Peer(name=empty, runs=tuple(run[number] for run in fresh)),
+            runs=tuple(run[number] for run in long_runs),
+            peer=Peer(name=f"after {_SHORT:,} rows", runs=tuple(run[number] for run in short_runs)),
+            ratio_limit=limits[number],
         )
         for number, what in enumerate(("CPU", "time"))
     ]
 
 
-def _deliver(rig: Rig, portal: Portal, count: int, *, old_packages: int) -> tuple[float, float]:
+def _deliver(spool: Spool, count: int, *, first: int) -> tuple[float, float]:
     """Milliseconds of CPU and of time that one package took."""
-    portal.reset()
-    with rig.spool(portal) as spool:
-        if old_packages:
-            write_history(spool.root, old_packages)
-        spool.start()
-        assert spool.process is not None
-        _one(spool, count)  # the first one loads what is loaded late
-        before = proc.look(spool.process.pid)
-        times = [_one(spool, number) for number in range(count)]
-        after = proc.look(spool.process.pid)
-        return (after.cpu - before.cpu) / count * 1000, statistics.median(times) * 1000
+    spool.start(seconds=_PATIENCE_SECONDS)
+    assert spool.process is not None
+    _one(spool, 10**6 + first)  # the first one loads what is loaded late
+    _wait_until_compared(spool)
+    before = proc.look(spool.process.pid)
+    times = [_one(spool, number) for number in range(first, first + count)]
+    after = proc.look(spool.process.pid)
+    assert spool.stop() == 0, spool.picture()
+    return (after.cpu - before.cpu) / count * 1000, statistics.median(times) * 1000
+
+
+def _wait_until_compared(spool: Spool) -> None:
+    """After a start delivered/ is compared with the log beside the work; that is the start's cost, not a package's."""
+    assert spool.process is not None
+    used = -1.0
+    while (now := proc.look(spool.process.pid).cpu) - used > _SETTLE_SECONDS / 50:
+        used = now
+        time.sleep(_SETTLE_SECONDS)
 
 
 def _one(spool: Spool, number: int) -> float:
@@ -74,43 +76,3 @@ def _one(spool: Spool, number: int) -> float:
         assert time.monotonic() < began + 30, spool.picture()
         time.sleep(0.001)
     return time.monotonic() - began
-
-
-# --- the past ---------------------------------------------------------------------------------------------------------
-
-
-def write_history(root: Path, packages: int) -> None:
-    """What a daemon leaves behind that has delivered so many packages: rows in the log, files in delivered/."""
-    folders = Folders(str(root))
-    folders.prepare()
-    log = Log.open(
-        folders.log,
-        torn_path=folders.torn("bench"),
-        exec_id="20250101T000000Z_BENCH0",
-        clock=lambda: datetime.now(UTC),
-        on_commit=lambda records, position: None,
-    )
-    try:
-        for first in range(0, packages, 100):
-            log.append([fact for number in range(first, first + 100) for fact in _facts(number)])
-    finally:
-        log.close()
-    for number in range(packages):
-        (root / "delivered" / f"old{number}_v1.zip").write_bytes(b"kept")
-
-
-def _facts(number: int) -> Iterator[Fact]:
-    for event, source, target, status in _PATH:
-        yield Fact(
-            event=event,
-            package=f"old{number}_v1.zip",
-            sha256=f"{number:064x}",
-            trace_id=f"{number:032x}",
-            bytes=4,
-            from_stage=source,
-            to_stage=target,
-            attempt=1 if event is Event.ATTEMPTED else None,
-            order_id="" if event is Event.ATTEMPTED else f"dlv_{number:016x}",
-            status=status,
-            detail=write_detail(profile="deliveries", base_url="http://127.0.0.1:1", generation=1, key=f"k{number}"),
-        )

@@ -1,50 +1,80 @@
-"""What a daemon costs while nothing happens."""
+"""What a daemon costs while nothing happens, with the packages of months in its folders; and what it never lists."""
 
 from __future__ import annotations
 
+import re
 import time
+
+import httpx
 
 from tests.bench import proc
 from tests.bench.figures import Figure, at_most
-from tests.bench.rig import Rig
-from tests.support.daemon import Spool, zip_bytes
+from tests.bench.past import Past, write_past
+from tests.bench.rig import Portal, Rig
+from tests.support.daemon import Spool, wait_until
+from tests.support.strace import recorded, recording
+from tests.support.web import serve, wait_until_served
 
+_DELIVERED, _SUBMITTED = 200_000, 5_000
+_DELIVERED_QUICK, _SUBMITTED_QUICK = 10_000, 500
 _SECONDS = 60.0
 _SECONDS_QUICK = 20.0
-_SETTLE_SECONDS = 3.0
-_RESCAN_SECONDS = 0.5
-_RESCANS = 20
+_QUIET_CPU = 0.05
+_QUIET_SECONDS = 5.0
+_PATIENCE_SECONDS = 600.0
+_RESCAN_SECONDS = 5.0
+_RESCANS = 4
+_DELIVERIES = 20
+_PAGES = ("/", "/metrics", "/metrics/webhooks", "/healthz")
 _MIB = 2**20
 
 
 def measure(rig: Rig) -> list[Figure]:
-    """An idle daemon with the default settings, after its first package; then what one rescan costs."""
+    """Idle: started, each order asked about once, one package delivered, and then nothing due for an hour."""
+    past = (_DELIVERED_QUICK, _SUBMITTED_QUICK) if rig.quick else (_DELIVERED, _SUBMITTED)
     with rig.portal(verdict="immediate") as portal, rig.spool(portal) as spool:
-        _start(spool)
+        spool.configure(integrations={"gotranscript": {"poll_seconds": 3600}})
+        write_past(spool.root, Past(delivered=past[0], submitted=past[1], base_url=portal.url))
+        spool.start(seconds=_PATIENCE_SECONDS)
+        _wait_until_quiet(spool)
+        _deliver(spool, portal, 0, 1)
+        _wait_until_quiet(spool)
         idle, seconds = _watch(spool, _SECONDS_QUICK if rig.quick else _SECONDS)
-    with (
-        rig.portal(verdict="immediate") as portal,
-        rig.spool(portal, spool={"rescan_seconds": _RESCAN_SECONDS}) as spool,
-    ):
-        _start(spool)
-        rescanning, rescanning_seconds = _watch(spool, _RESCANS * _RESCAN_SECONDS)
-    share = idle.cpu / seconds
-    per_rescan = max(0.0, rescanning.cpu / rescanning_seconds - share) * _RESCAN_SECONDS
+        assert spool.stop() == 0, spool.picture()
+        at_start, later = _count_listings(spool, portal)
+    about = f"{past[0]:,} in delivered/, {past[1]:,} in submitted/"
     return [
-        Figure(name=f"CPU over {seconds:.0f} s", unit="% of a core", runs=(share * 100,), limit=at_most(0.1)),
-        Figure(name="CPU of one rescan", unit="ms", runs=(per_rescan * 1000,)),
-        Figure(name="memory", unit="MiB", runs=(idle.rss / _MIB,)),
+        Figure(
+            name=f"CPU over {seconds:.0f} s, {about}", unit="% of a core", runs=(idle.cpu / seconds * 100,),
+            limit=at_most(0.1),
+        ),
+        Figure(name="memory", unit="MiB", runs=(idle.rss / _MIB,), limit=at_most(90)),
         Figure(name="threads", unit="", runs=(idle.threads,)),
         Figure(name="context switches", unit="/s", runs=(idle.switches / seconds,)),
-    ]
+        Figure(name="full listings of delivered/ around the start", unit="", runs=(at_start,)),
+        Figure(
+            name=f"the same in {_DELIVERIES} deliveries, {_RESCANS} rescans, figures and pages", unit="", runs=(later,),
+            limit=at_most(0),
+        ),
+    ]  # fmt: skip
 
 
-def _start(spool: Spool) -> None:
-    """Idle means after work: one package has gone through, and what it stirred up has settled."""
-    spool.start()
-    (spool.root / "outbox" / "first_v1.zip").write_bytes(zip_bytes())
-    spool.wait_for("delivered", "first_v1.zip")
-    time.sleep(_SETTLE_SECONDS)
+def _deliver(spool: Spool, portal: Portal, first: int, count: int) -> None:
+    """Packages to delivered/, by their orders' verdicts as soon as they are accepted."""
+    names = [f"job{number}_v1.zip" for number in range(first, first + count)]
+    for number, name in enumerate(names, start=first):
+        spool.drop(name, seed=number)
+    for name in names:
+        wait_until((spool.root / "delivered" / name).exists, f"{name} in delivered/", 120)
+    assert portal.orders()
+
+
+def _wait_until_quiet(spool: Spool) -> None:
+    """What the start stirred up has settled: seconds in which it used next to no CPU."""
+    assert spool.process is not None
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while _watch(spool, _QUIET_SECONDS)[0].cpu > _QUIET_CPU:
+        assert time.monotonic() < deadline, "it does not come to rest"
 
 
 def _watch(spool: Spool, seconds: float) -> tuple[proc.Usage, float]:
@@ -61,3 +91,28 @@ def _watch(spool: Spool, seconds: float) -> tuple[proc.Usage, float]:
         switches=after.switches - before.switches,
     )
     return used, ended - began
+
+
+def _count_listings(spool: Spool, portal: Portal) -> tuple[int, int]:
+    """How often the daemon read delivered/ to its end: around its start, and from then on while things happen."""
+    record = spool.home / "listings"
+    url = serve(spool)
+    spool.configure(spool={"rescan_seconds": _RESCAN_SECONDS})
+    spool.start(wrap=recording(record, "getdents64"), seconds=_PATIENCE_SECONDS)
+    ends = re.compile(rf"<{re.escape(str(spool.root))}/delivered>.*= 0$")
+
+    def listings() -> int:
+        return sum(call.name == "getdents64" and bool(ends.search(call.rest)) for call in recorded(record))
+
+    wait_until_served(url)
+    time.sleep(_RESCAN_SECONDS)
+    at_start = wait_until(listings, "delivered/ is compared with the log", _PATIENCE_SECONDS)
+    _wait_until_quiet(spool)
+    at_start = listings()
+    for rescan in range(_RESCANS):
+        _deliver(spool, portal, 1 + rescan * _DELIVERIES, _DELIVERIES // _RESCANS)
+        for page in _PAGES:
+            httpx.get(f"{url}{page}")
+        time.sleep(_RESCAN_SECONDS + 1)
+    assert spool.stop() == 0, spool.picture()
+    return at_start, listings() - at_start

@@ -9,15 +9,12 @@ from contextlib import closing
 
 from tests.bench import proc
 from tests.bench.figures import Figure, at_most
-from tests.bench.history import write_history
+from tests.bench.past import ROWS_EACH, Past, write_past
 from tests.bench.rig import Rig
 from tests.support.daemon import Spool, wait_until
 
 _ROWS = 100_000
 _ROWS_QUICK = 20_000
-_ROWS_OF_ONE = 4
-"""That `write_history` writes for one package."""
-
 _PATIENCE_SECONDS = 900.0
 _MIB = 2**20
 
@@ -31,7 +28,7 @@ def measure(rig: Rig) -> list[Figure]:
             account = spool.home / "account.json"
             account.write_text(json.dumps(portal.service_account()))
             account.chmod(0o600)
-            write_history(spool.root, rows // _ROWS_OF_ONE)
+            write_past(spool.root, Past(delivered=rows // ROWS_EACH))
             sheets = {
                 "enabled": True,
                 "spreadsheet_id": portal.sheets()["spreadsheet_id"],
