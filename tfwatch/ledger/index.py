@@ -135,12 +135,12 @@ class Index:
         begins with. Nobody else may use this meanwhile.
         """
         path = f"{self._path}.new"
-        with self._using():
+        with self._using(self._writing):
             self._reader.close()
             self._writer.close()
             self._writer = self._reader = begin_anew(path)
         yield
-        with self._using():
+        with self._using(self._writing):
             finish_anew(self._writer, path, self._path)
             self._open()
 
