@@ -792,8 +792,6 @@ _QUESTIONS: dict[str, Callable[[Index], object]] = {
     "named": lambda index: index.named("a.zip"),
     "search": lambda index: index.search("0123456789abcdef"),
     "at_stage": lambda index: index.at_stage(S),
-    "known_at": lambda index: index.known_at(D, ["a.zip", "b.zip"]),
-    "names_in_portions": lambda index: list(index.names_in_portions(D)),
     "content": lambda index: index.content("0" * 64),
     "with_order": lambda index: index.with_order("dlv_1"),
     "knows_order": lambda index: index.knows_order("dlv_1"),

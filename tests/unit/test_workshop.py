@@ -33,7 +33,7 @@ def workshop(home: House) -> Workshop:
     configuration: Any = SimpleNamespace(workers=2, backup_workers=1, wiring=SimpleNamespace(storage=None))
     return Workshop(
         home.desk, configuration, switches, Rollback(home.desk, gate, threshold=3), log_path=home.folders.log,
-        bell=Bell(), stop=threading.Event(), failed=lambda error: None, heard=lambda stage: None,
+        bell=Bell(), stop=threading.Event(), failed=lambda error: None,
     )  # fmt: skip
 
 

@@ -56,8 +56,6 @@ _HAS_ORDER: Final = "AND order_id != ''"
 _UNBACKED: Final = "INDEXED BY package_unbacked WHERE stage = 'delivered' AND backed_up = 0"
 """Few, where SQLite would go through all of delivered/."""
 
-_PORTION: Final = 500
-
 
 class Index:
     """The projection. Safe to use from several threads: one connection writes, one reads; neither waits for the other.
@@ -199,20 +197,6 @@ class Index:
         """Name → SHA-256 of all packages the log has at a stage: cheaper than `at_stage`."""
         rows = self._all("SELECT name, sha256 FROM package WHERE stage = ?", stage.value)
         return {os.fsdecode(name): sha256 for name, sha256 in rows}
-
-    def known_at(self, stage: Stage, names: Sequence[str]) -> set[str]:
-        """Which of some hundred names the log has at a stage."""
-        sql = f"SELECT name FROM package WHERE name IN ({', '.join('?' * len(names))}) AND +stage = ?"  # noqa: S608  only marks
-        return {os.fsdecode(name) for (name,) in self._all(sql, *map(os.fsencode, names), stage.value)}
-
-    def names_in_portions(self, stage: Stage) -> Iterator[list[str]]:
-        """The names of all packages the log has at a stage, some hundred at once. One that moves meanwhile may be left
-        out, or come twice."""
-        sql = "SELECT changed_at, rowid, name FROM package WHERE stage = ? AND (changed_at, rowid) > (?, ?) "
-        last: tuple[str, int] = ("", 0)
-        while rows := self._all(f"{sql} ORDER BY changed_at, rowid LIMIT {_PORTION}", stage.value, *last):
-            yield [os.fsdecode(name) for _, _, name in rows]
-            last = rows[-1][:2]
 
     def content(self, sha256: str) -> ContentState:
         """What is known of a SHA-256; all defaults when nothing is."""
